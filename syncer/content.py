@@ -1,0 +1,232 @@
+"""What the engine asks of a place where content lives.
+
+Two small contracts, :class:`Source` and :class:`Target`, are all that a copy needs. What only
+some places can do is a contract of its own, checked where it is used, never a flag:
+:class:`ReferrerLister`, :class:`Deleter`, :class:`Catalog`, :class:`Throttled`.
+
+An adapter is one repository of one registry, layout tree or archive.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from syncer.errors import DigestMismatch, SizeMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from syncer.oci.descriptor import Descriptor
+    from syncer.oci.digest import Digest
+    from syncer.oci.manifest import Manifest
+
+
+class BlobOutcome(StrEnum):
+    """How a blob came to be in the target repository."""
+
+    PRESENT = "present"
+    MOUNTED = "mounted"
+    STREAMED = "streamed"
+
+
+@runtime_checkable
+class Repository(Protocol):
+    """One repository, by name."""
+
+    @property
+    def registry(self) -> str:
+        """The place that holds the repository; equal for two repositories that can share blobs."""
+        ...
+
+    @property
+    def repository(self) -> str:
+        """The name within the registry."""
+        ...
+
+
+@runtime_checkable
+class Source(Repository, Protocol):
+    """A repository to read from."""
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """Return what a tag or digest stands for, at the price of one HEAD.
+
+        The digest is the registry's claim: good to tell "unchanged", no proof of integrity.
+
+        Raises:
+            NotFound: when there is no such tag or digest.
+        """
+        ...
+
+    async def fetch_manifest(self, reference: str) -> Manifest:
+        """Return the manifest a tag or digest stands for, hashed, and checked when it is a digest.
+
+        Raises:
+            NotFound: when there is no such manifest.
+            DigestMismatch: when the bytes are not those of the digest asked for.
+        """
+        ...
+
+    def fetch_blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a blob for reading from its first byte; a lost connection is resumed inside.
+
+        The bytes are not verified here, see :func:`verified`. Entering raises NotFound when there is
+        no such blob.
+        """
+        ...
+
+    def tags(self) -> AsyncIterator[str]:
+        """Yield every tag, in the order the place lists them, page by page.
+
+        Raises:
+            NotFound: when there is no such repository.
+        """
+        ...
+
+
+class BlobSession(Protocol):
+    """An upload that was opened and not yet fed."""
+
+    async def send(self, opener: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]) -> None:
+        """Read the blob from ``opener`` and commit it.
+
+        ``opener`` gives verified bytes: it raises before its last chunk when they are not what the
+        digest says, and the session must then commit nothing. It may be called more than once.
+
+        Raises:
+            RegistryError, LayoutError: when the target fails; what was sent is given up.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Give the upload up; failures are ignored."""
+        ...
+
+
+@runtime_checkable
+class Target(Repository, Protocol):
+    """A repository to write to."""
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """Return what a tag or digest stands for, as :meth:`Source.resolve`."""
+        ...
+
+    async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> BlobSession | BlobOutcome:
+        """Make the blob present, or open an upload for it, in one exchange.
+
+        Args:
+            descriptor: the blob.
+            mount_from: a repository of the same registry that is known to have the blob; without
+                one the target repository itself is asked, which is an existence check for free
+                where the registry supports it.
+
+        Returns:
+            PRESENT or MOUNTED when the repository has the blob now, else an open session.
+        """
+        ...
+
+    async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
+        """Write the manifest's exact bytes under its digest, and under ``tag`` when given.
+
+        A manifest with a subject becomes one of the subject's referrers, by whatever means the
+        place has.
+
+        Raises:
+            NotFound: when content it links to is missing (the registry's MANIFEST_BLOB_UNKNOWN).
+            ImmutableTag: when the tag is held by another digest and may not move.
+        """
+        ...
+
+
+@runtime_checkable
+class ReferrerLister(Protocol):
+    """A source that can tell what refers to a manifest."""
+
+    async def referrers(self, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
+        """Return the descriptors of the manifests whose subject is ``digest``.
+
+        Uses the referrers API, else the tag schema (distribution-spec "Listing Referrers").
+        """
+        ...
+
+
+@runtime_checkable
+class Deleter(Protocol):
+    """A target that can delete."""
+
+    async def delete_tag(self, tag: str) -> None:
+        """Remove the tag and leave the manifest.
+
+        Raises:
+            NotFound: when there is no such tag.
+            Unsupported: when the place cannot delete a tag on its own.
+        """
+        ...
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Remove the manifest, and with it every tag that points to it.
+
+        Raises:
+            NotFound: when there is no such manifest.
+            Unsupported: when the place does not delete.
+        """
+        ...
+
+
+@runtime_checkable
+class Catalog(Protocol):
+    """A registry or a tree that can list its repositories."""
+
+    def repositories(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the names of repositories that start with ``prefix``, page by page.
+
+        Raises:
+            Unsupported, Denied: when the registry does not list them.
+        """
+        ...
+
+
+@runtime_checkable
+class Throttled(Protocol):
+    """A place that bounds how many blobs move from or to it at once."""
+
+    def data_slot(self) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob.
+
+        Who needs slots of two places takes them in the order of :attr:`Repository.registry`.
+        """
+        ...
+
+
+async def verified(chunks: AsyncIterator[bytes], descriptor: Descriptor) -> AsyncIterator[bytes]:
+    """Pass ``chunks`` on, one behind, so that the last is held back until the whole has been checked.
+
+    Hashing runs in the loop's thread: hashlib lets go of the interpreter lock over 2 KiB, but at
+    the chunk sizes in use a hand-over to another thread costs more than it gives.
+
+    Raises:
+        SizeMismatch: as soon as there are more bytes than ``descriptor.size``, or fewer at the end.
+        DigestMismatch: at the end, when the bytes do not hash to ``descriptor.digest``.
+    """
+    hasher = descriptor.digest.hasher()
+    seen = 0
+    held = b""
+    async for chunk in chunks:
+        seen += len(chunk)
+        if seen > descriptor.size:
+            raise SizeMismatch(f"blob {descriptor.digest} is longer than the {descriptor.size} bytes announced")
+        hasher.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if seen != descriptor.size:
+        raise SizeMismatch(f"blob {descriptor.digest} ended after {seen} of {descriptor.size} bytes")
+    if hasher.hexdigest() != descriptor.digest.encoded:
+        raise DigestMismatch(
+            f"blob {descriptor.digest} arrived as {descriptor.digest.algorithm}:{hasher.hexdigest()}",
+            hint="The source is corrupt, or something between changed the bytes; nothing was tagged.",
+        )
+    if held:
+        yield held

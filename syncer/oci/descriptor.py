@@ -1,0 +1,85 @@
+"""Descriptors: the links of the manifest graph (image-spec, descriptor.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from syncer.errors import MalformedManifest
+from syncer.oci.digest import Digest
+from syncer.oci.media_types import is_foreign_layer, is_index, is_manifest
+from syncer.oci.platform import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor:
+    """What a piece of content is: media type, digest and size in bytes, and what is said of it."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    urls: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Any, *, where: str = "descriptor") -> Self:
+        """Read a descriptor, strictly where it matters (digest, size) and kindly elsewhere.
+
+        Raises:
+            MalformedManifest: when it is not an object, or its size is not a natural number.
+            InvalidDigest: when its digest breaks the grammar.
+        """
+        if not isinstance(value, dict):
+            raise MalformedManifest(f"{where} is not an object")
+        size = value.get("size")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise MalformedManifest(f"{where} has no valid size: {str(size)[:40]!r}")
+        digest = value.get("digest")
+        if not isinstance(digest, str):
+            raise MalformedManifest(f"{where} has no digest")
+        platform = value.get("platform")
+        annotations = value.get("annotations")
+        urls = value.get("urls")
+        return cls(
+            media_type=str(value.get("mediaType") or ""),
+            digest=Digest(digest),
+            size=size,
+            platform=Platform.from_json(platform) if isinstance(platform, dict) else None,
+            artifact_type=str(value.get("artifactType") or ""),
+            annotations={str(k): str(v) for k, v in annotations.items()} if isinstance(annotations, dict) else {},
+            urls=tuple(str(url) for url in urls) if isinstance(urls, list) else (),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the descriptor's JSON object, without empty members."""
+        value: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        if self.urls:
+            value["urls"] = list(self.urls)
+        if self.annotations:
+            value["annotations"] = dict(self.annotations)
+        if self.platform is not None:
+            value["platform"] = self.platform.to_json()
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
+        return value
+
+    @property
+    def is_index(self) -> bool:
+        """True when the content lists other manifests."""
+        return is_index(self.media_type)
+
+    @property
+    def is_manifest(self) -> bool:
+        """True when the content is a manifest or an index."""
+        return is_manifest(self.media_type)
+
+    @property
+    def is_foreign(self) -> bool:
+        """True for a layer that lives elsewhere and may not be redistributed."""
+        return is_foreign_layer(self.media_type)
