@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from syncer.errors import DigestMismatch, SizeMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
     from syncer.oci.descriptor import Descriptor
@@ -144,10 +144,18 @@ class Target(Repository, Protocol):
 class ReferrerLister(Protocol):
     """A source that can tell what refers to a manifest."""
 
-    async def referrers(self, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
+    async def referrers(
+        self, digest: Digest, artifact_type: str = "", *, known_tags: Collection[str] | None = None
+    ) -> list[Descriptor]:
         """Return the descriptors of the manifests whose subject is ``digest``.
 
         Uses the referrers API, else the tag schema (distribution-spec "Listing Referrers").
+
+        Args:
+            digest: the subject.
+            artifact_type: only referrers of this type; empty for all.
+            known_tags: every ``sha256-…`` tag of the repository, when the caller has listed its tags;
+                spares the request for a tag of the tag schema that is not there.
         """
         ...
 
@@ -200,7 +208,7 @@ class Throttled(Protocol):
         ...
 
 
-async def verified(chunks: AsyncIterator[bytes], descriptor: Descriptor) -> AsyncIterator[bytes]:
+async def verified(chunks: AsyncIterator[bytes], descriptor: Descriptor) -> AsyncGenerator[bytes]:
     """Pass ``chunks`` on, one behind, so that the last is held back until the whole has been checked.
 
     Hashing runs in the loop's thread: hashlib lets go of the interpreter lock over 2 KiB, but at

@@ -124,6 +124,9 @@ class SizeMismatch(ContentError):
 class NotFound(ContentError):
     """There is no such manifest, blob, tag or repository."""
 
+    #: The digests that a manifest needs and its repository lacks, when a push was refused for that.
+    missing: tuple[str, ...] = ()
+
 
 class MalformedManifest(ContentError):
     """The manifest is not what its media type says."""

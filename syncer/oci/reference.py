@@ -143,9 +143,9 @@ class Reference:
 
 def _split(rest: str, text: str) -> tuple[str, str, str]:
     first, slash, remainder = rest.partition("/")
-    # distribution/reference: the first part is a host if it has a dot or a port, is localhost, or has
-    # upper-case letters; otherwise it is the first part of a name on the Docker Hub.
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+    # distribution/reference: the first part is a host if it has a dot or a port or is localhost; otherwise it
+    # is the first part of a name on the Docker Hub.
+    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
     host, path = (first, remainder) if is_host else (DOCKER_HUB, rest)
     name, colon, tag = path.partition(":")
     if colon and not tag:
