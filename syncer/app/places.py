@@ -1,0 +1,163 @@
+"""Opening what specs and references name, and closing it together.
+
+:class:`SpecPlaces` serves the engine by the keys of a spec's registries, :class:`Opened` serves
+commands by references.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syncer.app.registries import USER_AGENT, client_of_spec, is_loopback, keychain
+from syncer.errors import InvalidReference, Side
+from syncer.oci.reference import PathReference, Reference, Transport, check_host
+from syncer.registry.client import RegistryClient
+from syncer.registry.settings import RegistrySettings, TlsSettings
+from syncer.spec.values import LayoutSpec, RegistrySpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+    from typing import Self
+
+    from syncer.app.surroundings import Surroundings
+    from syncer.content import Catalog, Source, Target
+    from syncer.events import Observer
+    from syncer.layout.tree import LayoutTree
+    from syncer.spec.values import Spec
+
+
+class SpecPlaces:
+    """The registries of a spec, by their keys; what the engine calls Places."""
+
+    def __init__(self, clients: dict[str, RegistryClient], trees: dict[str, LayoutTree]) -> None:
+        self._clients = clients
+        self._trees = trees
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, spec: Spec, surroundings: Surroundings, observer: Observer) -> AsyncIterator[SpecPlaces]:
+        """Open the registries that the entries of ``spec`` use; no request is sent before one is asked for.
+
+        Raises:
+            LayoutError: when a layout tree cannot be opened.
+            CertificateError, CredentialsError: when a file that the spec names cannot be used.
+        """
+        used = {name for entry in spec.entries for name in (entry.source_registry, entry.target_registry)}
+        clients: dict[str, RegistryClient] = {}
+        trees: dict[str, LayoutTree] = {}
+        async with AsyncExitStack() as stack:
+            for name in sorted(used):
+                match spec.registries[name]:
+                    case RegistrySpec() as registry:
+                        client = client_of_spec(registry, surroundings, observer)
+                        clients[name] = await stack.enter_async_context(client)
+                    case LayoutSpec(path=path):
+                        trees[name] = await stack.enter_async_context(_layout_tree(path))
+            yield cls(clients, trees)
+
+    def source(self, registry: str, repository: str) -> Source:
+        """Return a repository to read from."""
+        if client := self._clients.get(registry):
+            return client.repository(repository, Side.SOURCE)
+        return _layout_repository(self._trees[registry], repository)
+
+    def target(self, registry: str, repository: str) -> Target:
+        """Return a repository to write to."""
+        if client := self._clients.get(registry):
+            return client.repository(repository, Side.TARGET)
+        return _layout_repository(self._trees[registry], repository)
+
+    def catalog(self, registry: str) -> Catalog:
+        """Return the list of the registry's repositories."""
+        if client := self._clients.get(registry):
+            return client.catalog(Side.SOURCE)
+        return self._trees[registry]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """How the registry of a reference is reached; the paths are PEM files, empty where there is none."""
+
+    #: None: plain HTTP for loopback addresses, TLS for all others.
+    plain_http: bool | None = None
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    insecure: bool = False
+
+
+class Opened:
+    """What a command has opened by reference; closed with its context.
+
+    An archive appears under its name when the context ends without an error, and not at all otherwise.
+    """
+
+    def __init__(self, surroundings: Surroundings, observer: Observer) -> None:
+        self._surroundings = surroundings
+        self._observer = observer
+        self._stack = AsyncExitStack()
+        self._clients: dict[tuple[str, Reach], RegistryClient] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def source(self, reference: Reference | PathReference, reach: Reach | None = None) -> Source:
+        """Open what ``reference`` names for reading.
+
+        Raises:
+            NotFound, LayoutError: when there is no such path, or it is not what the transport says.
+            CertificateError, CredentialsError: when a file that is named cannot be used.
+        """
+        if isinstance(reference, Reference):
+            client = await self.client(reference.registry, reach)
+            return client.repository(reference.repository, Side.SOURCE)
+        return await self._stack.enter_async_context(_path_source(reference))
+
+    async def target(self, reference: Reference | PathReference, reach: Reach | None = None) -> Target:
+        """Open what ``reference`` names for writing; layouts, archives and directories are created.
+
+        Raises:
+            LayoutError: when the path cannot be written or holds something else.
+            CertificateError, CredentialsError: when a file that is named cannot be used.
+        """
+        if isinstance(reference, Reference):
+            client = await self.client(reference.registry, reach)
+            return client.repository(reference.repository, Side.TARGET)
+        return await self._stack.enter_async_context(_path_target(reference))
+
+    async def catalog(self, text: str, reach: Reach | None = None) -> Catalog:
+        """Open the list of repositories of ``host[:port]``, or of the layout tree ``oci:PATH``.
+
+        Raises:
+            InvalidReference: when the text is neither.
+        """
+        if text.startswith(f"{Transport.OCI}:"):
+            path = text.removeprefix(f"{Transport.OCI}:")
+            if not path:
+                raise InvalidReference(f"invalid registry {text!r}: the path is empty", hint="Write oci:PATH.")
+            return await self._stack.enter_async_context(_layout_tree(Path(path)))
+        client = await self.client(check_host(text.removeprefix("docker://").rstrip("/")), reach)
+        return client.catalog(Side.SOURCE)
+
+    async def client(self, host: str, reach: Reach | None = None) -> RegistryClient:
+        """Open the registry ``host[:port]``."""
+        reach = reach or Reach()
+        known = self._clients.get((host, reach))
+        if known is not None:
+            return known
+        plain_http = is_loopback(host) if reach.plain_http is None else reach.plain_http
+        tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
+        settings = RegistrySettings(host=host, plain_http=plain_http, tls=tls, user_agent=USER_AGENT)
+        client = RegistryClient(settings, keychain(self._surroundings), self._observer)
+        self._clients[host, reach] = await self._stack.enter_async_context(client)
+        return client

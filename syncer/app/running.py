@@ -1,0 +1,156 @@
+"""Running a spec: state, registries, engine and report put together."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import anyio
+
+from syncer.app.places import SpecPlaces
+from syncer.engine.runs import SyncRun
+from syncer.events import Observers, RunFinished, RunStarted, RunStatus
+from syncer.plan.actions import Plan
+from syncer.telemetry.recorder import ReportObserver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from syncer.app.surroundings import Surroundings
+    from syncer.engine.journal import Journal
+    from syncer.events import Observer
+    from syncer.spec.values import Spec
+    from syncer.state.store import StateStore
+    from syncer.telemetry.report import Report
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """An observer that wants to act as time passes, not only on events."""
+
+    async def run(self) -> None:
+        """Act from time to time, until cancelled."""
+        ...
+
+
+async def run_spec(
+    spec: Spec,
+    *,
+    surroundings: Surroundings,
+    observers: Sequence[Observer] = (),
+    recheck: bool = False,
+    retry_failed: bool = False,
+    stop: anyio.Event | None = None,
+) -> Report:
+    """Run every entry of ``spec`` once and return the report.
+
+    Args:
+        spec: what to do.
+        surroundings: environment, home, credential file.
+        observers: hear every event; those with a ``run`` method run beside.
+        recheck: look at everything again, in-sync images included, and repair what is missing.
+        retry_failed: look only at tags that failed when they were looked at last.
+        stop: when set, the run stops cleanly and the report says it was interrupted.
+
+    Raises:
+        StateLocked: when another process is using the state file.
+        SyncerError: when the state file or a registry's settings cannot be used; failures of single
+            tags and repositories are in the report.
+    """
+    from syncer.state.store import StateStore  # noqa: PLC0415 - aiosqlite is slow to import, and not every command needs it
+
+    recorder = ReportObserver()
+    observer = Observers(recorder, *observers)
+    began = time.monotonic()
+    async with StateStore.open(spec.state, observer=observer) as state:
+        run = await state.begin_run(spec.file)
+        observer.notify(RunStarted(run=run, spec=spec.file, entries=len(spec.entries)))
+        status = RunStatus.INTERRUPTED
+        try:
+            async with SpecPlaces.open(spec, surroundings, observer) as places, _beside(observers):
+                only = await _failed(state) if retry_failed else None
+                work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only)
+                stopped = await _until(stop, work)
+            if not stopped:
+                status = RunStatus.FAILED if recorder.failed else RunStatus.DONE
+        finally:
+            observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
+            report = recorder.report()
+            with anyio.CancelScope(shield=True):
+                await state.finish_run(run, status, _summary(report))
+    return report
+
+
+async def plan_spec(
+    spec: Spec, *, surroundings: Surroundings, observers: Sequence[Observer] = ()
+) -> tuple[Plan, Report]:
+    """Look at every tag of ``spec`` and return what is due, and a report that holds what could not be looked at.
+
+    Nothing is written, neither to a registry nor to the state; the state is read when there is one.
+    """
+    recorder = ReportObserver()
+    observer = Observers(recorder, *observers)
+    began = time.monotonic()
+    observer.notify(RunStarted(run="", spec=spec.file, entries=len(spec.entries)))
+    async with (
+        _remembered(spec) as journal,
+        SpecPlaces.open(spec, surroundings, observer) as places,
+        _beside(observers),
+    ):
+        actions = await SyncRun(spec.entries, places, journal, observer).plan()
+    status = RunStatus.FAILED if recorder.failed else RunStatus.DONE
+    observer.notify(RunFinished(run="", status=status, seconds=time.monotonic() - began))
+    return Plan(actions=tuple(actions)), recorder.report()
+
+
+async def _until(stop: anyio.Event | None, work: SyncRun) -> bool:
+    """Execute ``work``, but no longer than until ``stop`` is set; tell whether it was."""
+    if stop is None:
+        await work.execute()
+        return False
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            await stop.wait()
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        await work.execute()
+        # From here on it is too late to stop: what was to be done is done.
+        group.cancel_scope.cancel()
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _beside(observers: Sequence[Observer]) -> AsyncIterator[None]:
+    """Run the ticking ones of ``observers`` for the length of the block."""
+    async with anyio.create_task_group() as group:
+        for observer in observers:
+            if isinstance(observer, Ticking):
+                group.start_soon(observer.run)
+        yield
+        group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _remembered(spec: Spec) -> AsyncIterator[Journal]:
+    """Open the state for reading beside whoever writes it; nothing is remembered where there is none."""
+    from syncer.app.reading import ReadingJournal  # noqa: PLC0415 - as above
+    from syncer.engine.journal import MemoryJournal  # noqa: PLC0415 - only plans need it
+
+    if not await anyio.Path(spec.state).exists():
+        yield MemoryJournal()
+        return
+    async with ReadingJournal.open(spec.state) as journal:
+        yield journal
+
+
+async def _failed(state: StateStore) -> frozenset[tuple[str, str]]:
+    return frozenset((record.target, record.tag) for record in await state.failures())
+
+
+def _summary(report: Report) -> dict[str, int]:
+    counts = {str(outcome): count for outcome, count in report.totals.tags.items()}
+    return counts | {"bytes": report.totals.streamed}

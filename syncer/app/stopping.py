@@ -1,0 +1,42 @@
+"""Stopping on request: once cleanly, twice at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+#: EX_TEMPFAIL of sysexits.h, and what ARCHITECTURE section 5 calls "stopped, resumable".
+STOPPED = 75
+
+
+async def stoppable(call: Callable[[anyio.Event], Awaitable[T]], *, say: Callable[[str], None]) -> T:
+    """Run ``call`` with an event that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+
+    Args:
+        call: the work; it is expected to return soon after the event was set.
+        say: tells a person what happens.
+    """
+    stop = anyio.Event()
+
+    async def watch() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if stop.is_set():
+                    # Nothing is flushed and nobody is asked: that is what the second signal is for.
+                    os._exit(STOPPED)
+                say(f"{signal.Signals(number).name}: stopping; a second one stops at once")
+                stop.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        result = await call(stop)
+        group.cancel_scope.cancel()
+    return result

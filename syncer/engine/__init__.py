@@ -1,0 +1,1 @@
+"""The sync engine: graph walk, blob transfer, mount index and the run."""

@@ -1,0 +1,179 @@
+"""Making a blob present in a target repository, with as few requests and bytes as can be.
+
+Present, mount, stream, in this order; each digest is streamed once per target registry, however
+many images and repositories want it (ARCHITECTURE, the engine's rules 1, 3 and 4).
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from syncer.content import BlobOutcome, Throttled, verified
+from syncer.engine.fanout import Flights
+from syncer.errors import Side, SyncerError
+from syncer.events import BlobFinished, BlobProgress, BlobStarted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from syncer.content import BlobSession, Repository, Source, Target
+    from syncer.engine.holdings import Holdings
+    from syncer.events import Observer
+    from syncer.oci.descriptor import Descriptor
+    from syncer.oci.digest import Digest
+
+
+class BlobMover:
+    """Moves blobs into the repositories of one target registry."""
+
+    def __init__(self, holdings: Holdings, observer: Observer) -> None:
+        self.holdings = holdings
+        self._observer = observer
+        self._in_registry: Flights[Digest] = Flights()
+        self._in_repository: Flights[tuple[str, Digest]] = Flights()
+
+    async def ensure(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool = False) -> None:
+        """Return when the target repository holds ``blob``.
+
+        Args:
+            blob: what is wanted.
+            source: where its bytes are.
+            target: where they are wanted.
+            doubted: ask the registry even when the blob is known to be there.
+
+        Raises:
+            DigestMismatch, SizeMismatch: when the source's bytes are not the blob's.
+            SyncerError: whatever else the source or the target raised; ``side`` says which.
+        """
+        place = (target.repository, blob.digest)
+        while True:
+            if not doubted and self.holdings.holds(*place):
+                return
+            if place in self._in_repository:
+                await self._in_repository.wait(place)
+                doubted = False
+                continue
+            if self._mount_source(blob, source, target) or blob.digest not in self._in_registry:
+                break
+            # Somebody brings it to a sibling repository; once it is there, it is mounted from there.
+            await self._in_registry.wait(blob.digest)
+        with self._in_repository.lead(place):
+            await self._make_present(blob, source, target)
+
+    async def _make_present(self, blob: Descriptor, source: Source, target: Target) -> None:
+        name = f"{target.registry}/{target.repository}"
+        origin = f"{source.registry}/{source.repository}"
+        self._observer.notify(BlobStarted(source=origin, target=name, digest=blob.digest, size=blob.size))
+        mount_from = self._mount_source(blob, source, target)
+        if mount_from:
+            outcome = await self._mount_or_stream(blob, source, target, mount_from)
+        else:
+            with self._in_registry.lead(blob.digest):
+                async with data_slots(source, target):
+                    begun = await _begin(target, blob, "")
+                    outcome = await self._finish(begun, blob, source, target)
+                await self.holdings.add(target.repository, [blob.digest])
+        self._observer.notify(BlobFinished(target=name, digest=blob.digest, size=blob.size, outcome=outcome))
+
+    async def _mount_or_stream(self, blob: Descriptor, source: Source, target: Target, mount_from: str) -> BlobOutcome:
+        begun = await _begin(target, blob, mount_from)
+        if isinstance(begun, BlobOutcome):
+            outcome = begun
+        else:
+            # The registry would not mount: perhaps the blob was collected there, perhaps it never mounts. Forgetting
+            # costs a later attempt from another repository at most.
+            if mount_from != source.repository or source.registry != target.registry:
+                await self.holdings.drop(mount_from, [blob.digest])
+            try:
+                async with data_slots(source, target):
+                    outcome = await self._finish(begun, blob, source, target)
+            except BaseException:
+                await begun.abort()
+                raise
+        await self.holdings.add(target.repository, [blob.digest])
+        return outcome
+
+    async def _finish(
+        self, begun: BlobSession | BlobOutcome, blob: Descriptor, source: Source, target: Target
+    ) -> BlobOutcome:
+        if isinstance(begun, BlobOutcome):
+            return begun
+        meter = _Meter(blob, f"{target.registry}/{target.repository}", self._observer)
+
+        @asynccontextmanager
+        async def opener() -> AsyncIterator[AsyncIterator[bytes]]:
+            meter.restart()
+            async with AsyncExitStack() as stack:
+                # Only opening is blamed on the source: what is raised inside the block is the target's.
+                with blamed_on(Side.SOURCE):
+                    chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
+
+        with blamed_on(Side.TARGET):
+            await begun.send(opener)
+        return BlobOutcome.STREAMED
+
+    def _mount_source(self, blob: Descriptor, source: Source, target: Target) -> str:
+        if known := self.holdings.mount_source(target.repository, blob.digest):
+            return known
+        same = source.registry == target.registry and source.repository != target.repository
+        return source.repository if same else ""
+
+
+async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSession | BlobOutcome:
+    with blamed_on(Side.TARGET):
+        return await target.begin_blob(blob, mount_from=mount_from)
+
+
+class blamed_on:  # noqa: N801 - a context manager used as a statement
+    """Mark errors raised in the block as belonging to one side of the copy, unless they say so."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, SyncerError) and error.side is None:
+            error.side = self._side
+
+
+@asynccontextmanager
+async def data_slots(*places: Repository) -> AsyncIterator[None]:
+    """Hold a data slot of each place that has them.
+
+    Slots are taken in the order of the registries' names, so that two transfers in opposite
+    directions cannot each hold what the other waits for; a copy within one registry takes one.
+    """
+    throttled = {place.registry: place for place in places if isinstance(place, Throttled)}
+    async with AsyncExitStack() as stack:
+        for name in sorted(throttled):
+            await stack.enter_async_context(throttled[name].data_slot())
+        yield
+
+
+class _Meter:
+    """Checks the bytes of one blob and tells the observer how many have passed, taking them back on a new start."""
+
+    def __init__(self, blob: Descriptor, target: str, observer: Observer) -> None:
+        self._blob = blob
+        self._target = target
+        self._observer = observer
+        self._passed = 0
+
+    def restart(self) -> None:
+        if self._passed:
+            self._notify(-self._passed)
+
+    async def verified(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        with blamed_on(Side.SOURCE):
+            async with aclosing(verified(chunks, self._blob)) as checked:
+                async for chunk in checked:
+                    self._notify(len(chunk))
+                    yield chunk
+
+    def _notify(self, count: int) -> None:
+        self._passed += count
+        self._observer.notify(BlobProgress(target=self._target, digest=self._blob.digest, count=count))

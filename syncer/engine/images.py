@@ -1,0 +1,308 @@
+"""Copying one image: the walk of its manifest graph, children first and the tag last.
+
+The graph of an image is its manifest, for an index the manifests it lists at any depth, their
+blobs, and everything that refers to any of these manifests: what the referrers API lists, and
+cosign's tags. A node is written when all it links to is there, so that nothing ever resolves to
+something incomplete (ARCHITECTURE, the engine's rules 1 and 2).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from syncer.content import ReferrerLister
+from syncer.engine.blobs import blamed_on
+from syncer.engine.fanout import Flights, run_all
+from syncer.errors import NotFound, Side, SizeExceedsLimit
+from syncer.events import ManifestPushed
+from syncer.oci.referrers import cosign_tags
+from syncer.oci.subset import subset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Sequence
+
+    from syncer.content import Source, Target
+    from syncer.engine.blobs import BlobMover
+    from syncer.events import Observer
+    from syncer.oci.descriptor import Descriptor
+    from syncer.oci.digest import Digest
+    from syncer.oci.manifest import Manifest
+    from syncer.oci.platform import Platform
+
+    Call = Callable[[], Coroutine[object, object, object]]
+
+#: Indexes within indexes, and referrers of referrers; real graphs have three levels.
+MAX_DEPTH = 8
+#: Manifests of one image with everything that refers to it.
+MAX_MANIFESTS = 20_000
+#: How often a push is tried again when the registry says that content went missing meanwhile.
+MAX_REPAIRS = 2
+#: Manifests of one repository that a run remembers to have written; forgetting one costs two requests.
+MAX_WRITTEN = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyOptions:
+    """What of an image is copied, and how far knowledge is trusted."""
+
+    #: Empty means all, and the digest stays what it was.
+    platforms: tuple[Platform, ...] = ()
+    #: Signatures, SBOMs and attestations travel along.
+    referrers: bool = True
+    #: Look at every manifest and blob again, whatever is known to be there.
+    recheck: bool = False
+
+    @property
+    def platforms_key(self) -> str:
+        """The platforms as text, by which a subset's digest is remembered."""
+        return ",".join(sorted(str(platform) for platform in self.platforms))
+
+
+@dataclass(kw_only=True, slots=True)
+class _Walk:
+    """What one image's walk has met."""
+
+    seen: set[Digest] = field(default_factory=set)
+    #: Manifests that this walk has written, and whose referrers it has yet to look at.
+    fresh: list[Digest] = field(default_factory=list)
+    referrers: int = 0
+
+    def enter(self, digest: Digest, depth: int) -> bool:
+        """Note ``digest``; False when the walk was there before.
+
+        Raises:
+            SizeExceedsLimit: when the graph is too deep or too large to be an image.
+        """
+        if digest in self.seen:
+            return False
+        self.seen.add(digest)
+        if depth > MAX_DEPTH:
+            raise SizeExceedsLimit(f"manifest {digest} lies deeper than {MAX_DEPTH} levels", side=Side.SOURCE)
+        if len(self.seen) > MAX_MANIFESTS:
+            raise SizeExceedsLimit(f"the image has over {MAX_MANIFESTS} manifests", side=Side.SOURCE)
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Companion:
+    """Something that refers to a manifest: listed as a referrer, or held by a tag of cosign's."""
+
+    link: Descriptor | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copied:
+    """What a copy came to: the digest in the target, the source's, and how many referrers travelled."""
+
+    digest: Digest
+    source_digest: Digest
+    referrers: int
+
+
+class ImageCopier:
+    """Copies images from one source repository to one target repository."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        blobs: BlobMover,
+        observer: Observer,
+        options: CopyOptions | None = None,
+        *,
+        companions: Collection[str] | None = None,
+    ) -> None:
+        """Prepare a copier.
+
+        Args:
+            source: the repository to read.
+            target: the repository to write.
+            blobs: moves blobs within the target's registry; shared with its other repositories.
+            observer: hears of every manifest written.
+            options: what to copy.
+            companions: the source's tags of the form ``sha256-…``, when its tags were listed.
+        """
+        self.options = options or CopyOptions()
+        self._source = source
+        self._target = target
+        self._blobs = blobs
+        self._holdings = blobs.holdings
+        self._observer = observer
+        self._companions = companions
+        self._flights: Flights[Digest] = Flights()
+        self._written: OrderedDict[Digest, None] = OrderedDict()
+
+    async def copy(self, reference: str, tag: str) -> Copied:
+        """Copy what ``reference`` (a tag or digest) stands for, and then let ``tag`` point to it.
+
+        An empty ``tag`` writes the manifest by its digest only.
+
+        Raises:
+            NotFound: when the source has no such manifest, or lacks a part of it.
+            SyncerError: whatever else stopped it; the tag was not written.
+        """
+        original = await self._fetch(reference)
+        top = subset(original, self.options.platforms) if original.is_index and self.options.platforms else original
+        walk = _Walk()
+        walk.enter(top.digest, 0)
+        await self._ensure_links(top, walk, 0)
+        # A subset is another manifest than the one that was signed: what refers to the whole index does not fit it.
+        subjects = [top.digest, *walk.fresh] if top is original else list(walk.fresh)
+        companions = await self._find_companions(subjects, walk)
+        if companions:
+            await self._push(top, "", walk)
+            await self._copy_companions(companions, walk)
+        if tag or not companions:
+            await self._push(top, tag, walk)
+        await self._holdings.add(self._target.repository, [top.digest, *walk.fresh])
+        return Copied(digest=top.digest, source_digest=original.digest, referrers=walk.referrers)
+
+    async def copy_companions(self, digest: Digest) -> int:
+        """Copy what is listed as referring to ``digest``, which the target has already; return how many there are.
+
+        Cosign's tags of ``digest`` itself are tags like any other, and left to who syncs tags.
+        """
+        walk = _Walk()
+        walk.enter(digest, 0)
+        listed = [companion for companion in await self._find_companions([digest], walk) if companion.link]
+        await self._copy_companions(listed, walk)
+        await self._holdings.add(self._target.repository, walk.fresh)
+        return walk.referrers
+
+    # ------------------------------------------------------------------ content: links first, then the manifest
+
+    async def _fetch(self, reference: str) -> Manifest:
+        with blamed_on(Side.SOURCE):
+            return await self._source.fetch_manifest(reference)
+
+    async def _ensure_links(self, manifest: Manifest, walk: _Walk, depth: int) -> None:
+        """Make everything that ``manifest`` links to present in the target repository."""
+        blobs = list(manifest.blobs())
+        await self._holdings.learn(self._target.repository, [link.digest for link in (*blobs, *manifest.manifests)])
+        # The largest first: what is started last should be what ends soonest.
+        calls: list[Call] = [
+            partial(self._blob, blob)
+            for blob in sorted(blobs, key=lambda blob: blob.size, reverse=True)
+            if self.options.recheck or not self._holdings.holds(self._target.repository, blob.digest)
+        ]
+        calls += [partial(self._copy_manifest, child, walk, depth + 1) for child in manifest.manifests]
+        if calls:
+            await run_all(calls)
+
+    async def _blob(self, blob: Descriptor, *, doubted: bool = False) -> None:
+        await self._blobs.ensure(blob, self._source, self._target, doubted=doubted or self.options.recheck)
+
+    async def _copy_manifest(self, link: Descriptor, walk: _Walk, depth: int) -> None:
+        """Copy a manifest by its digest, with all below it.
+
+        Waiting for another image that copies the same manifest cannot end in a circle: who is waited for
+        waits only for manifests below its own, and a manifest cannot lie below itself. What refers to a
+        manifest is therefore left to a later step, which no one waits for.
+        """
+        if not walk.enter(link.digest, depth):
+            return
+        if not self.options.recheck and self._holdings.holds(self._target.repository, link.digest):
+            return
+        while link.digest in self._flights:
+            await self._flights.wait(link.digest)
+        if link.digest in self._written:
+            return
+        with self._flights.lead(link.digest):
+            try:
+                manifest = await self._fetch(link.digest)
+            except NotFound:
+                if link.is_manifest:
+                    raise
+                # An index may list what is no manifest at all; then it lives among the blobs.
+                await self._blob(link)
+                return
+            await self._ensure_links(manifest, walk, depth)
+            await self._push(manifest, "", walk)
+        walk.fresh.append(manifest.digest)
+
+    # ------------------------------------------------------------------ companions: what refers to the content
+
+    async def _find_companions(self, subjects: Sequence[Digest], walk: _Walk) -> list[_Companion]:
+        """Return what refers to any of ``subjects``, listed side by side."""
+        if not self.options.referrers:
+            return []
+        found: list[_Companion] = []
+
+        async def look(subject: Digest) -> None:
+            if isinstance(self._source, ReferrerLister):
+                with blamed_on(Side.SOURCE):
+                    links = await self._source.referrers(subject, known_tags=self._companions)
+                found.extend(_Companion(link=link) for link in links if link.digest not in walk.seen)
+            found.extend(_Companion(tag=tag) for tag in cosign_tags(subject) if tag in (self._companions or ()))
+
+        if subjects:
+            await run_all([partial(look, subject) for subject in subjects])
+        return found
+
+    async def _copy_companions(self, companions: list[_Companion], walk: _Walk) -> None:
+        """Copy ``companions``, then what refers to them, and so on."""
+        for depth in range(1, MAX_DEPTH + 2):
+            if not companions:
+                return
+            walk.referrers += len(companions)
+            links = [companion.link.digest for companion in companions if companion.link]
+            await self._holdings.learn(self._target.repository, links)
+            written = len(walk.fresh)
+            await run_all([partial(self._copy_companion, companion, walk, depth) for companion in companions])
+            companions = await self._find_companions(walk.fresh[written:], walk)
+        raise SizeExceedsLimit(f"referrers of referrers, over {MAX_DEPTH} levels of them", side=Side.SOURCE)
+
+    async def _copy_companion(self, companion: _Companion, walk: _Walk, depth: int) -> None:
+        if companion.link:
+            await self._copy_manifest(companion.link, walk, depth)
+            return
+        # A tag of cosign's points to an image of its own, which may be signed in turn.
+        manifest = await self._fetch(companion.tag)
+        if walk.enter(manifest.digest, depth):
+            await self._ensure_links(manifest, walk, depth)
+            walk.fresh.append(manifest.digest)
+        await self._push(manifest, companion.tag, walk)
+
+    # ------------------------------------------------------------------ writing
+
+    async def _push(self, manifest: Manifest, tag: str, walk: _Walk) -> None:
+        """Write ``manifest``; when the registry misses what was known to be there, bring that and write again."""
+        for repair in range(MAX_REPAIRS + 1):
+            try:
+                with blamed_on(Side.TARGET):
+                    await self._target.push_manifest(manifest, tag)
+                break
+            except NotFound as error:
+                links = [*manifest.blobs(), *manifest.manifests]
+                missing = [link for link in links if link.digest in error.missing] if error.missing else links
+                if repair == MAX_REPAIRS or not missing:
+                    raise
+                await self._repair(missing, walk)
+        self._written[manifest.digest] = None
+        if len(self._written) > MAX_WRITTEN:
+            self._written.popitem(last=False)
+        self._observer.notify(
+            ManifestPushed(
+                target=f"{self._target.registry}/{self._target.repository}",
+                digest=manifest.digest,
+                size=manifest.size,
+                tag=tag,
+            )
+        )
+
+    async def _repair(self, missing: list[Descriptor], walk: _Walk) -> None:
+        """Bring again what the registry says it does not have."""
+        await self._holdings.drop(self._target.repository, [link.digest for link in missing])
+        calls: list[Call] = []
+        for link in missing:
+            walk.seen.discard(link.digest)
+            self._written.pop(link.digest, None)
+            is_child = link.is_manifest
+            calls.append(
+                partial(self._copy_manifest, link, walk, 1) if is_child else partial(self._blob, link, doubted=True)
+            )
+        await run_all(calls)

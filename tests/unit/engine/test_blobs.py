@@ -1,0 +1,166 @@
+"""Slots, sides and hand-overs of the blob mover."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from syncer.content import BlobOutcome, verified
+from syncer.engine.blobs import BlobMover, data_slots
+from syncer.engine.holdings import Holdings
+from syncer.engine.journal import MemoryJournal
+from syncer.errors import ConnectionFailed, Side
+from syncer.events import BlobFinished, BlobProgress
+from syncer.oci import Descriptor, Digest
+from tests.support import images
+from tests.support.memory import MemoryRegistry, MemoryRepository, MemorySession
+from tests.support.observing import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+DATA = images.random_bytes(1000)
+BLOB = images.blob(DATA)
+
+
+class Narrow(MemoryRepository):
+    """A repository whose registry moves one blob at a time, in either direction."""
+
+    def __init__(self, place: MemoryRegistry, name: str, window: anyio.Semaphore, order: list[str]) -> None:
+        super().__init__(place, name)
+        self._window = window
+        self._order = order
+
+    @asynccontextmanager
+    async def data_slot(self) -> AsyncIterator[None]:
+        async with self._window:
+            self._order.append(self.registry)
+            await anyio.lowlevel.checkpoint()
+            yield
+
+
+async def test_transfers_in_opposite_directions_do_not_lock_each_other_out() -> None:
+    """With one slot on each side, copies a to b and b to a at once both end."""
+    a, b = MemoryRegistry("a"), MemoryRegistry("b")
+    windows = {name: anyio.Semaphore(1) for name in "ab"}
+    order: list[str] = []
+    movers = {name: BlobMover(Holdings(name, MemoryJournal()), Recorder()) for name in "ab"}
+    for registry in (a, b):
+        registry.blobs["from"] = {Digest.of(bytes([n])): bytes([n]) for n in range(20)}
+
+    async def move(source: MemoryRegistry, target: MemoryRegistry, digest: Digest) -> None:
+        blob = Descriptor(media_type="x", digest=digest, size=1)
+        await movers[target.name].ensure(
+            blob,
+            Narrow(source, "from", windows[source.name], order),
+            Narrow(target, "to", windows[target.name], order),
+        )
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for digest in a.blobs["from"]:
+                group.start_soon(move, a, b, digest)
+                group.start_soon(move, b, a, digest)
+    assert a.blobs["to"] == a.blobs["from"] == b.blobs["to"]
+
+
+async def test_a_copy_within_one_registry_takes_one_slot() -> None:
+    """A registry with a single slot can still copy to itself."""
+    registry = MemoryRegistry("one", mounts=False)
+    registry.blobs["dev"] = {BLOB.digest: DATA}
+    window, order = anyio.Semaphore(1), list[str]()
+    mover = BlobMover(Holdings("one", MemoryJournal()), Recorder())
+    with anyio.fail_after(5):
+        await mover.ensure(BLOB, Narrow(registry, "dev", window, order), Narrow(registry, "prod", window, order))
+    assert registry.blobs["prod"] == {BLOB.digest: DATA}
+
+
+async def test_places_without_slots_need_none() -> None:
+    """A place that does not throttle is not asked for a slot."""
+
+    class Plain:
+        registry = "plain"
+        repository = "x"
+
+    async with data_slots(Plain(), Plain()):
+        pass
+
+
+class Replaying(MemorySession):
+    """An upload that loses its first attempt half way and reads the blob again."""
+
+    async def send(self, opener: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]) -> None:
+        """Read one chunk, give up, then do it right."""
+        async with opener() as chunks:
+            async for _ in chunks:
+                break
+        await super().send(opener)
+
+
+class ReplayingRepository(MemoryRepository):
+    """Opens uploads that replay."""
+
+    async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> MemorySession | BlobOutcome:
+        return Replaying(self, descriptor)
+
+
+async def test_a_replayed_upload_counts_its_bytes_once() -> None:
+    """Bytes of an attempt that was given up are taken back from the progress."""
+    source, target, recorder = MemoryRegistry("s"), MemoryRegistry("t"), Recorder()
+    source.blobs["a"] = {BLOB.digest: DATA}
+    mover = BlobMover(Holdings("t", MemoryJournal()), recorder)
+    await mover.ensure(BLOB, source.repository("a"), ReplayingRepository(target, "a"))
+    assert sum(event.count for event in recorder.of(BlobProgress)) == len(DATA)
+    assert min(event.count for event in recorder.of(BlobProgress)) < 0
+    assert [event.outcome for event in recorder.of(BlobFinished)] == [BlobOutcome.STREAMED]
+
+
+@pytest.mark.parametrize(
+    ("verb", "at", "side"),
+    [("blob-get", "s", Side.SOURCE), ("blob-post", "t", Side.TARGET), ("blob-put", "t", Side.TARGET)],
+)
+async def test_an_error_says_which_side_failed(verb: str, at: str, side: Side) -> None:
+    """Whoever raises, the side of the copy is on the error."""
+    places = {name: MemoryRegistry(name) for name in "st"}
+    places["s"].blobs["a"] = {BLOB.digest: DATA}
+    places[at].fail(verb, BLOB.digest, ConnectionFailed("no"))
+    mover = BlobMover(Holdings("t", MemoryJournal()), Recorder())
+    with pytest.raises(ConnectionFailed) as caught:
+        await mover.ensure(BLOB, places["s"].repository("a"), places["t"].repository("a"))
+    assert caught.value.side is side
+
+
+async def test_a_session_left_behind_by_a_refused_mount_is_given_up() -> None:
+    """When the upload that a refused mount opened fails, the session is aborted."""
+    source, target = MemoryRegistry("s"), MemoryRegistry("t", mounts=False)
+    source.blobs["a"] = {BLOB.digest: DATA}
+    source.fail("blob-get", BLOB.digest, ConnectionFailed("no"))
+    holdings = Holdings("t", MemoryJournal())
+    await holdings.add("other", [BLOB.digest])
+    with pytest.raises(ConnectionFailed):
+        await BlobMover(holdings, Recorder()).ensure(BLOB, source.repository("a"), target.repository("a"))
+    assert target.counts("blob-abort") == {"blob-abort": 1}
+    assert holdings.mount_source("a", BLOB.digest) == ""
+
+
+async def chunks_of(*parts: bytes) -> AsyncIterator[bytes]:
+    """Yield the parts."""
+    for part in parts:
+        yield part
+
+
+async def test_verified_holds_the_last_chunk_back() -> None:
+    """Nothing after the last-but-one chunk is passed on before the whole has been checked."""
+    passed = [chunk async for chunk in verified(chunks_of(DATA[:400], b"", DATA[400:]), BLOB)]
+    assert b"".join(passed) == DATA
+    seen: list[bytes] = []
+    with pytest.raises(Exception, match="arrived as"):
+        async for chunk in verified(chunks_of(DATA[:400], DATA[400:-1] + b"x"), BLOB):
+            seen.append(chunk)  # noqa: PERF401 - the list is wanted as it was when the error came
+    assert seen == [DATA[:400]]
+    empty = images.blob(b"")
+    assert [chunk async for chunk in verified(chunks_of(), empty)] == []
