@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from syncer.app.surroundings import Surroundings
     from syncer.errors import SyncerError
     from syncer.events import Event, Observer
-    from syncer.plan.actions import Plan
+    from syncer.plan.document import Plan
     from syncer.spec import Spec, load_spec
     from syncer.telemetry.report import Report
 
@@ -49,7 +49,7 @@ __all__ = (
 _HOMES = {
     "Event": "syncer.events",
     "Observer": "syncer.events",
-    "Plan": "syncer.plan.actions",
+    "Plan": "syncer.plan.document",
     "Report": "syncer.telemetry.report",
     "Spec": "syncer.spec",
     "Surroundings": "syncer.app.surroundings",

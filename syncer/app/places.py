@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio import CancelScope
+
 from syncer.app.registries import USER_AGENT, client_of_spec, is_loopback, keychain
 from syncer.errors import InvalidReference, Side
 from syncer.oci.reference import PathReference, Reference, Transport, check_host
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from syncer.app.surroundings import Surroundings
     from syncer.content import Catalog, Source, Target
     from syncer.events import Observer
+    from syncer.layout.repository import LayoutRepository
     from syncer.layout.tree import LayoutTree
     from syncer.spec.values import Spec
 
@@ -161,3 +164,69 @@ class Opened:
         client = RegistryClient(settings, keychain(self._surroundings), self._observer)
         self._clients[host, reach] = await self._stack.enter_async_context(client)
         return client
+
+
+@asynccontextmanager
+async def _layout_tree(path: Path) -> AsyncIterator[LayoutTree]:
+    from syncer.layout.tree import LayoutTree  # noqa: PLC0415 - registries need none of it
+
+    tree = LayoutTree(path)
+    try:
+        yield tree
+    finally:
+        with CancelScope(shield=True):
+            await tree.close()
+
+
+def _layout_repository(tree: LayoutTree, repository: str) -> LayoutRepository:
+    from syncer.layout.repository import LayoutRepository  # noqa: PLC0415 - as above
+
+    return LayoutRepository(tree, repository)
+
+
+@asynccontextmanager
+async def _lone_layout(path: Path, *, create: bool) -> AsyncIterator[LayoutRepository]:
+    from syncer.layout.repository import LayoutRepository  # noqa: PLC0415 - as above
+    from syncer.layout.store import LayoutStore  # noqa: PLC0415 - as above
+
+    store = await LayoutStore.open(path, create=create)
+    try:
+        yield LayoutRepository(store)
+    finally:
+        with CancelScope(shield=True):
+            await store.close()
+
+
+@asynccontextmanager
+async def _path_source(reference: PathReference) -> AsyncIterator[Source]:
+    from syncer.layout.archive import ArchiveSource  # noqa: PLC0415 - as above
+    from syncer.layout.dir import DirSource  # noqa: PLC0415 - as above
+
+    path = Path(reference.path)
+    match reference.transport:
+        case Transport.OCI:
+            async with _lone_layout(path, create=False) as repository:
+                yield repository
+        case Transport.OCI_ARCHIVE:
+            async with await ArchiveSource.open(path) as archive:
+                yield archive
+        case _:
+            yield await DirSource.open(path)
+
+
+@asynccontextmanager
+async def _path_target(reference: PathReference) -> AsyncIterator[Target]:
+    from syncer.layout.archive_target import ArchiveTarget  # noqa: PLC0415 - as above
+    from syncer.layout.dir import DirTarget  # noqa: PLC0415 - as above
+
+    path = Path(reference.path)
+    match reference.transport:
+        case Transport.OCI:
+            async with _lone_layout(path, create=True) as repository:
+                yield repository
+        case Transport.OCI_ARCHIVE:
+            async with await ArchiveTarget.open(path) as archive:
+                yield archive
+        case _:
+            async with await DirTarget.open(path) as directory:
+                yield directory

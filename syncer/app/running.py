@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import anyio
 
 from syncer.app.places import SpecPlaces
+from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
 from syncer.events import Observers, RunFinished, RunStarted, RunStatus
-from syncer.plan.actions import Plan
+from syncer.plan.document import Plan
 from syncer.telemetry.recorder import ReportObserver
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ async def run_spec(
                 work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only)
                 stopped = await _until(stop, work)
             if not stopped:
-                status = RunStatus.FAILED if recorder.failed else RunStatus.DONE
+                status = RunStatus.FAILED if recorder.report().failures else RunStatus.DONE
         finally:
             observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
             report = recorder.report()
@@ -99,9 +100,9 @@ async def plan_spec(
         _beside(observers),
     ):
         actions = await SyncRun(spec.entries, places, journal, observer).plan()
-    status = RunStatus.FAILED if recorder.failed else RunStatus.DONE
+    status = RunStatus.FAILED if recorder.report().failures else RunStatus.DONE
     observer.notify(RunFinished(run="", status=status, seconds=time.monotonic() - began))
-    return Plan(actions=tuple(actions)), recorder.report()
+    return Plan.of(actions, spec=spec.file), recorder.report()
 
 
 async def _until(stop: anyio.Event | None, work: SyncRun) -> bool:
@@ -137,18 +138,17 @@ async def _beside(observers: Sequence[Observer]) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _remembered(spec: Spec) -> AsyncIterator[Journal]:
     """Open the state for reading beside whoever writes it; nothing is remembered where there is none."""
-    from syncer.app.reading import ReadingJournal  # noqa: PLC0415 - as above
-    from syncer.engine.journal import MemoryJournal  # noqa: PLC0415 - only plans need it
+    from syncer.state.store import StateStore  # noqa: PLC0415 - as above
 
     if not await anyio.Path(spec.state).exists():
         yield MemoryJournal()
         return
-    async with ReadingJournal.open(spec.state) as journal:
-        yield journal
+    async with StateStore.read(spec.state) as state:
+        yield ReadOnlyJournal(state)
 
 
 async def _failed(state: StateStore) -> frozenset[tuple[str, str]]:
-    return frozenset((record.target, record.tag) for record in await state.failures())
+    return frozenset((record.target, record.tag) for record in await state.unresolved())
 
 
 def _summary(report: Report) -> dict[str, int]:

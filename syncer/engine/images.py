@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from syncer.content import ReferrerLister
 from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import Flights, run_all
-from syncer.errors import NotFound, Side, SizeExceedsLimit
+from syncer.errors import DigestMismatch, NotFound, Side, SizeExceedsLimit
 from syncer.events import ManifestPushed
 from syncer.oci.referrers import cosign_tags
 from syncer.oci.subset import subset
@@ -136,17 +136,24 @@ class ImageCopier:
         self._flights: Flights[Digest] = Flights()
         self._written: OrderedDict[Digest, None] = OrderedDict()
 
-    async def copy(self, reference: str, tag: str) -> Copied:
+    async def copy(self, reference: str, tag: str, *, digest: Digest | None = None) -> Copied:
         """Copy what ``reference`` (a tag or digest) stands for, and then let ``tag`` point to it.
 
-        An empty ``tag`` writes the manifest by its digest only.
+        An empty ``tag`` writes the manifest by its digest only. When ``digest`` is given, nothing else is
+        written to the target than what has it.
 
         Raises:
+            DigestMismatch: when the manifest to be written does not have the ``digest`` asked for.
             NotFound: when the source has no such manifest, or lacks a part of it.
             SyncerError: whatever else stopped it; the tag was not written.
         """
         original = await self._fetch(reference)
         top = subset(original, self.options.platforms) if original.is_index and self.options.platforms else original
+        if digest is not None and digest != top.digest:
+            raise DigestMismatch(
+                f"{reference} is {top.digest}, and the target asks for {digest}",
+                hint="Leave the digest out of the target, or name it in the source.",
+            )
         walk = _Walk()
         walk.enter(top.digest, 0)
         await self._ensure_links(top, walk, 0)
