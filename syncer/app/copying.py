@@ -9,7 +9,7 @@ from syncer.engine.holdings import Holdings
 from syncer.engine.images import Copied, CopyOptions, ImageCopier
 from syncer.engine.journal import MemoryJournal
 from syncer.errors import Denied, Side, Unauthorized, Unsupported
-from syncer.oci.reference import PathReference, Reference
+from syncer.oci.reference import PathReference, Reference, Transport
 from syncer.oci.referrers import is_companion
 
 if TYPE_CHECKING:
@@ -33,12 +33,15 @@ async def copy_image(
     """Copy what ``source`` names to ``target``, bit by bit, with all that refers to it.
 
     A registry target without a tag gets ``latest``, as everywhere; a layout or archive without one gets
-    the manifest without a name. A target named by digest is written by digest, and must be that digest.
+    the manifest without a name; a ``dir:`` holds one image and nothing that refers to it. A target named
+    by digest is written by digest, and must be that digest.
 
     Raises:
         DigestMismatch: when ``target`` names a digest that the source's manifest does not have.
         SyncerError: what stopped it; the tag was not written.
     """
+    if isinstance(target, PathReference) and target.transport is Transport.DIR:
+        referrers = False
     origin = await opened.source(source, source_reach)
     place = await opened.target(target, target_reach)
     companions = await _companions(origin) if referrers else None

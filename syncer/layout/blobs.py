@@ -1,0 +1,312 @@
+"""The blobs of one directory: ``blobs/<algorithm>/<hex>``, each in place whole or not at all.
+
+What is not a coroutine blocks and belongs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import threading
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.to_thread import run_sync
+
+from syncer.errors import LayoutError, NotFound, SizeExceedsLimit, SizeMismatch
+from syncer.layout import files
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from pathlib import Path
+
+    from syncer.oci.descriptor import Descriptor
+    from syncer.oci.digest import Digest
+
+#: Bytes read or written per visit to a worker thread.
+CHUNK = 1024 * 1024
+#: Reasons for which a hard link cannot be made where a copy still can.
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})
+
+
+class Spool:
+    """A blob that is being written beside its place.
+
+    Its methods run in worker threads and exclude each other: a task that is cancelled while a write
+    is under way discards the spool from another thread, and must not close the file beneath it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mutex = threading.Lock()
+        with files.reported(path):
+            self._handle: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def write(self, buffers: list[bytes]) -> None:
+        """Append ``buffers``."""
+        with self._mutex:
+            if self._handle is None:
+                raise LayoutError(f"{self.path} was given up")
+            files.write_all(self._handle, buffers)
+
+    def close(self, *, durable: bool) -> None:
+        """End the writing; the bytes survive a power cut when ``durable``."""
+        with self._mutex:
+            handle, self._handle = self._handle, None
+            if handle is None:
+                return
+            try:
+                if durable:
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def discard(self) -> None:
+        """Remove the file, if it is still here."""
+        self.close(durable=False)
+        with suppress(OSError):
+            self.path.unlink()
+
+
+class BlobFolder:
+    """The blobs below one layout's directory; ``scratch`` is where they are written first."""
+
+    def __init__(self, root: Path, *, scratch: Path, durable: bool) -> None:
+        self.root = root
+        self.scratch = scratch
+        self.durable = durable
+
+    def path(self, digest: Digest) -> Path:
+        """Return where the blob is or would be."""
+        return self.root / "blobs" / digest.algorithm / digest.encoded
+
+    def size(self, digest: Digest) -> int | None:
+        """Return the blob's size in bytes; None when it is not here."""
+        return files.regular_size(self.path(digest))
+
+    def read(self, digest: Digest, *, limit: int) -> bytes:
+        """Return the blob's bytes.
+
+        Raises:
+            NotFound: when it is not here.
+            SizeExceedsLimit: when it is over ``limit`` bytes.
+            LayoutError: when it is a link or cannot be read.
+        """
+        size = self.size(digest)
+        if size is not None and size > limit:
+            raise SizeExceedsLimit(f"{digest} in {self.root} has {size} bytes; a manifest has at most {limit}")
+        data = files.read_regular(self.path(digest), limit=limit)
+        if data is None:
+            raise absent(digest, self.root)
+        return data
+
+    def adopt(self, file: Path, digest: Digest) -> None:
+        """Move ``file``, whose bytes were verified, into place; done already is done."""
+        place = self._prepare(digest)
+        with files.reported(place):
+            try:
+                handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if place.exists():
+                    return
+                raise
+            try:
+                if self.durable:
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
+            file.replace(place)
+        self._settle(place)
+
+    def write(self, digest: Digest, data: bytes) -> None:
+        """Put ``data`` in place; nothing is written when it is there already, byte for byte."""
+        place = self._prepare(digest)
+        if files.regular_size(place) == len(data) and files.read_regular(place, limit=len(data)) == data:
+            return
+        files.replace(place, [data], scratch=self.scratch, durable=self.durable)
+
+    def link(self, origin: BlobFolder, digest: Digest) -> bool:
+        """Make the blob one file with ``origin``'s, or copy it where that cannot be; False when it is not there."""
+        theirs = origin.path(digest)
+        size = files.regular_size(theirs)
+        if size is None:
+            return False
+        place = self._prepare(digest)
+        if files.regular_size(place) == size:
+            return True
+        with files.reported(place, needed=size):
+            try:
+                os.link(theirs, place, follow_symlinks=False)
+            except FileExistsError:
+                self._copy(theirs, place)
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                self._copy(theirs, place)
+        self._settle(place)
+        return True
+
+    def remove(self, digest: Digest) -> bool:
+        """Remove the blob; False when it was not here."""
+        place = self.path(digest)
+        with files.reported(place):
+            try:
+                place.unlink()
+            except FileNotFoundError:
+                return False
+        self._settle(place)
+        return True
+
+    def open(self, digest: Digest) -> Extent:
+        """Open the blob for reading.
+
+        Raises:
+            NotFound: when it is not here.
+            LayoutError: when it is a link or cannot be read.
+        """
+        path = self.path(digest)
+        handle = files.open_regular(path)
+        if handle is None:
+            raise absent(digest, self.root)
+        return Extent(handle, path=path)
+
+    def spool(self) -> Spool:
+        """Begin a blob whose digest is checked while it is written."""
+        return Spool(self.scratch / f"blob.{secrets.token_hex(8)}")
+
+    def commit(self, spool: Spool, digest: Digest) -> None:
+        """Put a spool that is complete in place."""
+        place = self._prepare(digest)
+        with files.reported(place):
+            spool.close(durable=self.durable)
+            spool.path.replace(place)
+        self._settle(place)
+
+    def _prepare(self, digest: Digest) -> Path:
+        place = self.path(digest)
+        files.make_directory(place.parent, durable=self.durable)
+        return place
+
+    def _settle(self, place: Path) -> None:
+        if self.durable:
+            files.sync_directory(place.parent)
+
+    def _copy(self, theirs: Path, place: Path) -> None:
+        source = files.open_regular(theirs)
+        if source is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(theirs))
+        spool = self.spool()
+        try:
+            with os.fdopen(source, "rb") as file:
+                while chunk := file.read(CHUNK):
+                    spool.write([chunk])
+            spool.close(durable=self.durable)
+            spool.path.replace(place)
+        finally:
+            spool.discard()
+
+
+def absent(digest: Digest, where: Path) -> NotFound:
+    """Return the error for a blob that is not in ``where``."""
+    return NotFound(f"blob {digest} is not in {where}")
+
+
+async def write_blob(folder: BlobFolder, descriptor: Descriptor, chunks: AsyncIterator[bytes]) -> None:
+    """Write a blob; it is in place when ``chunks`` has ended normally, else nothing is left of it.
+
+    Raises:
+        SizeMismatch: when there are more or fewer bytes than the descriptor says.
+        StorageFull, LayoutError: when it cannot be written.
+    """
+    spool = await run_sync(folder.spool)
+    try:
+        await pour(chunks, descriptor, spool.write, where=folder.path(descriptor.digest))
+        await run_sync(folder.commit, spool, descriptor.digest)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(spool.discard)
+
+
+class Extent:
+    """A stretch of an open file that holds one blob; its methods exclude each other as a spool's do.
+
+    It closes ``handle``, which is its own.
+    """
+
+    def __init__(self, handle: int, *, path: Path, offset: int = 0, size: int | None = None) -> None:
+        self._handle: int | None = handle
+        self._path = path
+        self._offset = offset
+        self._left = size
+        self._mutex = threading.Lock()
+
+    def read(self) -> bytes:
+        """Return the next bytes, at most :data:`CHUNK` of them; empty at the end."""
+        wanted = CHUNK if self._left is None else min(CHUNK, self._left)
+        with self._mutex, files.reported(self._path):
+            if self._handle is None:
+                raise LayoutError(f"{self._path} was closed while it was read")
+            chunk = os.pread(self._handle, wanted, self._offset)
+        self._offset += len(chunk)
+        if self._left is not None:
+            self._left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._mutex:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                os.close(handle)
+
+
+@asynccontextmanager
+async def reading(opener: Callable[[], Extent]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    """Open an extent in a thread and hand out its chunks; it is closed whatever happens."""
+    extent = await run_sync(opener)
+    try:
+        yield _chunks(extent)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(extent.close)
+
+
+async def _chunks(extent: Extent) -> AsyncIterator[bytes]:
+    while chunk := await run_sync(extent.read):
+        yield chunk
+
+
+async def pour(
+    chunks: AsyncIterator[bytes], descriptor: Descriptor, write: Callable[[list[bytes]], object], *, where: Path
+) -> None:
+    """Pass ``chunks`` to ``write`` in a thread, about a mebibyte at a time.
+
+    Raises:
+        SizeMismatch: when there are more or fewer bytes than the descriptor says; no byte beyond
+            its size is written.
+        StorageFull, LayoutError: when ``write`` fails.
+    """
+    seen = 0
+    pending: list[bytes] = []
+    waiting = 0
+    needed = descriptor.size
+
+    def put(buffers: list[bytes]) -> None:
+        with files.reported(where, needed=needed):
+            write(buffers)
+
+    async for chunk in chunks:
+        seen += len(chunk)
+        if seen > descriptor.size:
+            raise SizeMismatch(f"blob {descriptor.digest} is longer than the {descriptor.size} bytes announced")
+        pending.append(chunk)
+        waiting += len(chunk)
+        if waiting >= CHUNK:
+            batch, pending, waiting = pending, [], 0
+            await run_sync(put, batch)
+    if seen != descriptor.size:
+        raise SizeMismatch(f"blob {descriptor.digest} ended after {seen} of {descriptor.size} bytes")
+    if pending:
+        await run_sync(put, pending)
