@@ -11,8 +11,6 @@ from syncer.events import Notice
 from syncer.oci.referrers import is_companion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from syncer.content import Source, Target
     from syncer.events import Observer
 
@@ -23,8 +21,8 @@ FEW_TAGS = 4
 class Selection(Protocol):
     """Which tags of a repository are wanted; ``spec.selection`` is what implements it."""
 
-    def select(self, tags: Iterable[str]) -> list[str]:
-        """Return the wanted ones of ``tags``, in their order."""
+    def selects(self, tag: str) -> bool:
+        """Tell whether the tag is wanted."""
         ...
 
     def literal_tags(self) -> tuple[str, ...] | None:
@@ -60,23 +58,31 @@ async def list_pair(
         SyncerError: when the source cannot be listed.
     """
     literal = selection.literal_tags()
-    tags: list[str] = []
+    listed = 0
+    # A dictionary keeps the order, and a tag that is listed twice counts once.
+    selected: dict[str, None] = dict.fromkeys(literal or ())
     companions: frozenset[str] | None = None
     if literal is None or referrers:
+        found: set[str] = set()
         try:
             with blamed_on(Side.SOURCE):
-                everything = [tag async for tag in source.tags()]
-            companions = frozenset(tag for tag in everything if is_companion(tag))
-            tags = [tag for tag in everything if tag not in companions]
+                async for tag in source.tags():
+                    # Tag by tag as the pages come: to match 100,000 at once would hold up the loop.
+                    if is_companion(tag):
+                        found.add(tag)
+                        continue
+                    listed += 1
+                    if literal is None and selection.selects(tag):
+                        selected[tag] = None
+            companions = frozenset(found)
         except (Denied, Unauthorized, Unsupported) as error:
             if literal is None:
                 raise
             name = f"{source.registry}/{source.repository}"
             text = f"tags cannot be listed, so signatures under cosign's tags are not looked for: {error.message}"
             observer.notify(Notice(where=name, text=text))
-    selected = list(literal) if literal is not None else selection.select(tags)
     present = await _present(target) if len(selected) > FEW_TAGS else None
-    return Listing(listed=len(tags), selected=selected, companions=companions, present=present)
+    return Listing(listed=listed, selected=list(selected), companions=companions, present=present)
 
 
 async def _present(target: Target) -> frozenset[str] | None:

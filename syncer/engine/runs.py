@@ -14,7 +14,7 @@ from syncer.engine.fanout import only_syncer_error
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
 from syncer.engine.repositories import RepositoryPair, RepositorySync
-from syncer.errors import NotFound, PolicyViolation, Side, SyncerError
+from syncer.errors import InvalidReference, NotFound, PolicyViolation, Side, SyncerError
 from syncer.events import EntryFailed, RepositoryFinished, RepositoryListed, RepositoryStarted, TagFinished, TagOutcome
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class SyncRun:
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
         self._claims: dict[str, list[_Claim]] = {}
-        # One entry whose template keeps the whole path cannot write a tag twice, and needs no memory for all tags.
-        self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
+        # One entry that sends every repository elsewhere cannot write a tag twice, and needs no memory for all tags.
+        self._may_collide = len(entries) > 1 or any(not entry.target.is_distinct for entry in entries)
 
     async def execute(self) -> None:
         """Sync every tag of every entry; failures are told to the observer, never raised."""
@@ -152,6 +152,8 @@ class SyncRun:
             async with aclosing(self._expand(entry)) as repositories:
                 async for repository in repositories:
                     pair = self._pair(entry, repository)
+                    if pair is None:
+                        continue
                     claim = self._claim(pair)
                     # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
                     await self._repositories.acquire()
@@ -159,11 +161,17 @@ class SyncRun:
         except SyncerError as error:
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
 
-    def _pair(self, entry: SyncEntry, repository: str) -> RepositoryPair:
+    def _pair(self, entry: SyncEntry, repository: str) -> RepositoryPair | None:
+        """Open both sides of one repository; None, and told, when the template makes no name of it."""
+        try:
+            target = entry.target.render(repository)
+        except InvalidReference as error:
+            self._observer.notify(EntryFailed(entry=entry.name, error=error))
+            return None
         return RepositoryPair(
             entry=entry.name,
             source=self._places.source(entry.source_registry, repository),
-            target=self._places.target(entry.target_registry, entry.target.render(repository)),
+            target=self._places.target(entry.target_registry, target),
             selection=entry.tags,
             options=CopyOptions(platforms=entry.platforms, referrers=entry.referrers, recheck=self._recheck),
         )

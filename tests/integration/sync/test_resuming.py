@@ -96,12 +96,13 @@ async def test_the_second_run_costs_one_head_per_tag_and_side(
         assert kinds(witness, since) == {("HEAD", "manifests"): TAGS, ("GET", "tags"): 1}
 
     skopeo = find_skopeo()
-    for tag in ("v0", "v31", f"v{TAGS - 1}"):
+
+    def reread(tag: str) -> bytes:
         command = [skopeo, "inspect", "--tls-verify=false", "--raw", f"docker://{target.host}/mirror/app:{tag}"]
-        done = await to_thread.run_sync(
-            lambda command=command: subprocess.run(command, capture_output=True, check=True)
-        )
-        assert done.stdout == samples[tag].manifest.raw
+        return subprocess.run(command, capture_output=True, check=True).stdout
+
+    for tag in ("v0", "v31", f"v{TAGS - 1}"):
+        assert await to_thread.run_sync(reread, tag) == samples[tag].manifest.raw
 
 
 @pytest.mark.witness

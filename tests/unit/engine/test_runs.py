@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from syncer.engine.journal import MemoryJournal
 from syncer.engine.runs import Breadth, SyncRun
-from syncer.errors import ConnectionFailed, Denied, NotFound, PolicyViolation, ServerFailure, Side
+from syncer.errors import ConnectionFailed, Denied, InvalidReference, NotFound, PolicyViolation, ServerFailure, Side
 from syncer.events import (
     BlobFinished,
     EntryFailed,
@@ -182,6 +182,17 @@ async def test_a_pattern_that_fits_nothing_is_a_failure() -> None:
     (failed,) = world.recorder.of(EntryFailed)
     assert isinstance(failed.error, NotFound)
     assert "no repository of 'source' matches team/*" in failed.error.message
+
+
+async def test_a_repository_that_gets_no_name_fails_alone() -> None:
+    """When the template makes no repository name of one match, that one fails and the others are copied."""
+    world = World()
+    for name in ("solo", "team/a"):
+        world.source.store(name, images.image(seed=name), "v1")
+    await world.run("  - {name: all, from: 'source/**', to: 'target/m/{parent}/{name}'}\n")
+    (failed,) = world.recorder.of(EntryFailed)
+    assert isinstance(failed.error, InvalidReference)
+    assert list(world.target.tagged) == ["m/team/a"]
 
 
 async def test_a_registry_without_a_catalog_fails_the_entry() -> None:

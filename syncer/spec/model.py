@@ -1,0 +1,260 @@
+"""The spec as it is written, key by key: what validates a file, and what its JSON schema comes from.
+
+All scalars arrive as text (see :mod:`syncer.spec.document`) and get their type here. What needs
+more than one key to judge is in :mod:`syncer.spec.resolution`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
+
+from syncer.errors import SpecError, SyncerError
+from syncer.oci.platform import Platform
+from syncer.oci.reference import check_host
+from syncer.spec.selection import TagPattern
+from syncer.spec.values import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+
+_UNITS = {"B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3} | {
+    unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)
+}
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[kK]B|MB|GB|KiB|MiB|GiB)/s")
+
+
+class SpecModel(BaseModel):
+    """A mapping of the spec: no key but those declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+def invalid(expected: str, message: str, hint: str = "") -> PydanticCustomError:
+    """Return the error by which a validator says what it ``expected``."""
+    context = {"expected": expected, "message": message, "hint": hint}
+    return PydanticCustomError("spec_value", "{message}", context)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parsed:
+    """An annotation: the key takes a text that ``parse`` reads, and ``schema`` describes to editors.
+
+    Pydantic is not asked to look into the resulting type, which knows nothing of it.
+    """
+
+    parse: Callable[[str], Any]
+    expected: str
+    schema: Mapping[str, Any]
+
+    def validate(self, value: Any) -> Any:
+        """Return what ``value`` stands for; what ``parse`` raises becomes an error of pydantic's."""
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "not text")
+        try:
+            return self.parse(value)
+        except SyncerError as error:
+            # A SpecError keeps its bare message in detail; the others have nothing but the message.
+            raise invalid(self.expected, getattr(error, "detail", error.message), error.hint) from None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def parse_bandwidth(text: str) -> int:
+    """Return ``200MiB/s`` in bytes per second.
+
+    Raises:
+        SpecError: without a place, when it is anything else, or not from 1 KiB/s to 1 TiB/s.
+    """
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        hint = "Write a number, a unit of bytes and /s, for example 200MiB/s; bits are not understood."
+        raise SpecError(f"expected a rate such as 200MiB/s, not {text[:80]!r}", hint=hint)
+    rate = float(match[1]) * _UNITS[match[2]]
+    if not _UNITS["KiB"] <= rate <= _UNITS["TiB"]:
+        raise SpecError(f"expected a rate from 1KiB/s to 1TiB/s, not {text[:80]!r}")
+    return int(rate)
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, str) and not value:
+        raise invalid("a text that is not empty", "expected a text that is not empty", "An empty variable may be why.")
+    return value
+
+
+def _some(value: Any) -> Any:
+    # Pydantic's own min_length counts the valid items only, and would blame the list for them.
+    if value in ([], {}):
+        raise invalid("at least one", "expected at least one, and there is none")
+    return value
+
+
+def _version(text: str) -> int:
+    if text != "1":
+        raise SpecError(f"this Syncer reads version 1 of the spec, not {text[:40]!r}", hint="Write 'version: 1'.")
+    return 1
+
+
+def _all_or_list(value: Any) -> Any:
+    if value == "all":
+        return ()
+    if isinstance(value, str):
+        hint = "Write 'all', or a list like [linux/amd64, linux/arm64/v8]."
+        raise invalid(
+            "'all' or a list of platforms", f"expected 'all' or a list of platforms, not {value[:80]!r}", hint
+        )
+    if value == []:
+        raise invalid("'all' or a list of platforms", "expected 'all' or at least one platform")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_filled)]
+SecretText = Annotated[
+    Secret,
+    Parsed(
+        parse=lambda text: Secret(_filled(text)),
+        expected="a text that is not empty",
+        schema={"type": "string", "minLength": 1},
+    ),
+]
+Host = Annotated[
+    str, Parsed(parse=check_host, expected="a host name or address", schema={"type": "string", "minLength": 1})
+]
+Rate = Annotated[
+    int,
+    Parsed(
+        parse=parse_bandwidth,
+        expected="a rate such as 200MiB/s",
+        schema={"type": "string", "examples": ["200MiB/s"]},
+    ),
+]
+Pattern = Annotated[
+    TagPattern,
+    Parsed(
+        parse=TagPattern.parse,
+        expected="a tag, a glob, or re: and an expression",
+        # An editor lets 1.10 pass: it is kept as it is written, whatever YAML would make of it.
+        schema={"type": ["string", "number"]},
+    ),
+]
+OnePlatform = Annotated[
+    Platform,
+    Parsed(
+        parse=Platform.parse,
+        expected="os/architecture[/variant]",
+        schema={"type": "string", "examples": ["linux/amd64", "linux/arm64/v8"]},
+    ),
+]
+Platforms = Annotated[
+    tuple[OnePlatform, ...],
+    BeforeValidator(_all_or_list),
+    WithJsonSchema(
+        {"anyOf": [{"const": "all"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]},
+    ),
+]
+Version = Annotated[int, Parsed(parse=_version, expected="the version 1", schema={"const": 1})]
+
+
+class CredentialsModel(SpecModel):
+    """How to log in: a user name with a password, or a token."""
+
+    username: Text | None = Field(default=None, description="The user name, with 'password'.")
+    password: SecretText | None = Field(
+        default=None, description='The password, best from the environment: "${PASSWORD}".'
+    )
+    token: SecretText | None = Field(
+        default=None, description="A bearer token that is sent as it is, instead of both others."
+    )
+
+
+class TlsModel(SpecModel):
+    """PEM files; relative paths start at the folder of the spec."""
+
+    ca: Text | None = Field(default=None, description="Authorities to trust besides those of the system.")
+    cert: Text | None = Field(default=None, description="A client certificate, with 'key'.")
+    key: Text | None = Field(default=None, description="The key of the client certificate.")
+
+
+class LimitsModel(SpecModel):
+    """Ceilings for one registry; below them Syncer finds its own pace."""
+
+    connections: int | None = Field(default=None, ge=1, le=1024, description="Connections at one time.")
+    requests_per_second: float | None = Field(
+        default=None, gt=0, le=100_000, allow_inf_nan=False, description="Requests started in one second, on average."
+    )
+    bandwidth: Rate | None = Field(
+        default=None, description="Bytes of blobs in one second, as 200MiB/s; up and down together."
+    )
+
+
+class RegistryModel(SpecModel):
+    """A registry ('host') or a tree of OCI image layouts ('layout')."""
+
+    host: Host | None = Field(
+        default=None, description="The registry's host name or address, with :port if it is not 443."
+    )
+    layout: Text | None = Field(
+        default=None, description="The folder of a tree of OCI image layouts, instead of 'host'."
+    )
+    credentials: CredentialsModel | None = Field(
+        default=None, description="Else the files of docker and podman login are used."
+    )
+    tls: TlsModel | None = Field(default=None, description="Certificates, where the system's are not enough.")
+    plain_http: bool = Field(default=False, description="Talk HTTP without TLS.")
+    limits: LimitsModel | None = Field(default=None, description="Ceilings for this registry.")
+
+
+class DefaultsModel(SpecModel):
+    """What holds for every entry that does not say otherwise."""
+
+    platforms: Platforms = Field(default=(), description="'all', or the platforms to copy out of an index.")
+    referrers: bool = Field(default=True, description="Copy signatures, SBOMs and attestations along with an image.")
+
+
+class TagsModel(SpecModel):
+    """Which tags: literal ones, globs, or re: and an expression for the whole tag."""
+
+    include: Annotated[tuple[Pattern, ...], BeforeValidator(_some)] | None = Field(
+        default=None, description="The tags wanted; all of them by default.", json_schema_extra={"minItems": 1}
+    )
+    exclude: tuple[Pattern, ...] = Field(default=(), description="Of those, the tags not wanted.")
+    immutable: tuple[Pattern, ...] = Field(default=(), description="Tags that are not looked at again once copied.")
+
+
+class EntryModel(SpecModel):
+    """One line of work: repositories of one registry go to another."""
+
+    name: Text | None = Field(default=None, description="Names the entry in reports; the text of 'from' by default.")
+    source: Text = Field(alias="from", description="registry/repository; the repository may be a glob: hub/library/*.")
+    target: Text = Field(alias="to", description="registry/repository, or a template: prod/mirror/{path}.")
+    tags: TagsModel = Field(default_factory=TagsModel, description="Which tags; all of them by default.")
+    platforms: Platforms | None = Field(default=None, description="As in 'defaults', for this entry.")
+    referrers: bool | None = Field(default=None, description="As in 'defaults', for this entry.")
+
+
+class FileModel(SpecModel):
+    """A spec of Syncer: registries, and what to keep in step between them."""
+
+    version: Version = Field(description="The version of the spec's language: 1.")
+    state: Text = Field(
+        default="./syncer.db", description="The state file; a relative path starts at the folder of the spec."
+    )
+    registries: Annotated[dict[str, RegistryModel], BeforeValidator(_some)] = Field(
+        description="Registries by the names that 'from' and 'to' use.", json_schema_extra={"minProperties": 1}
+    )
+    defaults: DefaultsModel = Field(default_factory=DefaultsModel, description="Defaults for the entries.")
+    sync: Annotated[tuple[EntryModel, ...], BeforeValidator(_some)] = Field(
+        description="The entries, each a line of work.", json_schema_extra={"minItems": 1}
+    )

@@ -1,0 +1,184 @@
+"""Holds a document against the model, and says in the spec's own words what does not fit."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from syncer.spec.model import (
+    CredentialsModel,
+    DefaultsModel,
+    EntryModel,
+    FileModel,
+    LimitsModel,
+    RegistryModel,
+    SpecModel,
+    TagsModel,
+    TlsModel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+    from syncer.spec.document import Document, Path
+
+Model = TypeVar("Model", bound=SpecModel)
+
+#: Keys of the spec's language that this version does not read yet.
+PLANNED = frozenset({"semver", "newest", "newer_than", "min_age", "schedule", "prune"})
+#: What each error type of pydantic means to who wrote the spec.
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of {ge} or more",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "a number up to {le:g}",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+_HINTS = {"tuple_type": "Put it in brackets: [{value}]."}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What of a document is valid."""
+
+    state: str
+    registries: Mapping[str, RegistryModel]
+    #: Every name that is declared, well or not.
+    declared: tuple[str, ...]
+    defaults: DefaultsModel
+    entries: tuple[tuple[int, EntryModel], ...]
+
+
+def validate(document: Document) -> Parts:
+    """Report to ``document`` what breaks the model, and return what does not."""
+    tree = document.tree
+    try:
+        model = FileModel.model_validate(tree)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        misspelled = {(*detail["loc"][:-1], _nearest(detail["loc"])) for detail in details if _is_unknown(detail)}
+        for detail in details:
+            if detail["type"] != "missing" or detail["loc"] not in misspelled:
+                _report(document, detail)
+        return _salvage(tree)
+    return Parts(
+        state=model.state,
+        registries=model.registries,
+        declared=tuple(model.registries),
+        defaults=model.defaults,
+        entries=tuple(enumerate(model.sync)),
+    )
+
+
+def _salvage(tree: Any) -> Parts:
+    """Return the valid registries and entries, so that one error does not hide those of the next stage."""
+    tree = tree if isinstance(tree, dict) else {}
+    registries = tree.get("registries")
+    registries = registries if isinstance(registries, dict) else {}
+    entries = tree.get("sync")
+    entries = entries if isinstance(entries, list) else []
+    valid = {name: model for name, value in registries.items() if (model := _attempt(RegistryModel, value))}
+    good = ((index, _attempt(EntryModel, value)) for index, value in enumerate(entries))
+    state = tree.get("state")
+    return Parts(
+        state=state if isinstance(state, str) else "",
+        registries=valid,
+        declared=tuple(registries),
+        defaults=_attempt(DefaultsModel, tree.get("defaults")) or DefaultsModel(),
+        entries=tuple((index, model) for index, model in good if model is not None),
+    )
+
+
+def _attempt(model: type[Model], value: Any) -> Model | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _is_unknown(detail: ErrorDetails) -> bool:
+    return detail["type"] == "extra_forbidden"
+
+
+def _nearest(path: Path) -> str:
+    """Return the key that the unknown one at ``path`` is most like, or nothing."""
+    return next(iter(difflib.get_close_matches(str(path[-1]), _keys(path), n=1)), "")
+
+
+def _report(document: Document, detail: ErrorDetails) -> None:
+    path, kind = detail["loc"], detail["type"]
+    if any(path[:length] in document.unknown for length in range(len(path) + 1)):
+        return
+    context = detail.get("ctx", {})
+    value = detail["input"]
+    if _is_unknown(detail):
+        _unknown_key(document, path)
+    elif kind == "missing":
+        document.report(path, f"the key {str(path[-1])!r} is missing")
+    elif kind == "spec_value":
+        document.report_value(path, context["expected"], context["message"], context["hint"])
+    else:
+        expected = _EXPECTED.get(kind, "something else").format(**context)
+        shown = _kind(value) if not isinstance(value, str) or is_secret(path) else repr(value[:80])
+        hint = _HINTS.get(kind, "").format(value=value) if isinstance(value, str) and not is_secret(path) else ""
+        document.report_value(path, expected, f"expected {expected}, not {shown}", hint)
+
+
+def is_secret(path: Path) -> bool:
+    """Tell whether what is at ``path`` must not be quoted."""
+    return "credentials" in path
+
+
+def _unknown_key(document: Document, path: Path) -> None:
+    key = str(path[-1])
+    if key in PLANNED and not is_secret(path):
+        document.report(path, f"{key!r} is not supported yet in this version", "Remove it.", at_key=True)
+        return
+    near = _nearest(path)
+    hint = f"Did you mean {near!r}?" if near else f"Known keys here: {', '.join(_keys(path))}."
+    if is_secret(path):
+        # Who forgets a colon or a quote has the password for a key.
+        line, column = document.key_places.get(path, (1, 1))
+        document.report_at(line, column, path[:-1], "unknown key", hint)
+    else:
+        document.report(path, f"unknown key {key[:80]!r}", hint, at_key=True)
+
+
+def _keys(path: Path) -> list[str]:
+    """Return the keys that the mapping around the key at ``path`` knows."""
+    models: dict[Any, type[SpecModel]] = {
+        "credentials": CredentialsModel,
+        "tls": TlsModel,
+        "limits": LimitsModel,
+        "tags": TagsModel,
+        "defaults": DefaultsModel,
+    }
+    model: type[SpecModel] = FileModel
+    if path[0] == "registries" and len(path) > 2:  # noqa: PLR2004 - registries.NAME.KEY
+        model = models.get(path[2], RegistryModel) if len(path) > 3 else RegistryModel  # noqa: PLR2004 - one deeper
+    elif path[0] == "sync" and len(path) > 2:  # noqa: PLR2004 - sync[N].KEY
+        model = models.get(path[2], EntryModel) if len(path) > 3 else EntryModel  # noqa: PLR2004 - one deeper
+    elif path[0] == "defaults" and len(path) > 1:
+        model = DefaultsModel
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "a mapping", list: "a list", tuple: "an empty list", str: "text", type(None): "nothing"}
+    return "an empty list" if value == [] else kinds.get(type(value), "something else")

@@ -1,0 +1,296 @@
+"""OCI archives."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncer import content
+from syncer.content import BlobOutcome
+from syncer.errors import LayoutError, NotFound, SizeMismatch, StorageFull
+from syncer.layout import files
+from syncer.layout.archive import ArchiveSource
+from syncer.layout.archive_target import ArchiveTarget
+from syncer.oci import Descriptor, Digest
+from tests.support import images
+from tests.support.transfer import check, chunks_of, opener_of, push, push_blob
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.images import Sample
+
+
+async def written(path: Path, sample: Sample, tag: str = "v1") -> None:
+    """Write an archive of one image."""
+    async with await ArchiveTarget.open(path, durable=False) as target:
+        await push(target, sample, tag)
+
+
+def beside(path: Path) -> list[str]:
+    """Return the names in a directory."""
+    return [entry.name for entry in path.iterdir()]
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the members of a tar."""
+    with tarfile.open(path, "r:") as tar:
+        return tar.getnames()
+
+
+async def test_protocols(tmp_path: Path) -> None:
+    """An archive is a target while it is written, and a source with referrers when it is read."""
+    async with await ArchiveTarget.open(tmp_path / "a.tar") as target:
+        assert isinstance(target, content.Target)
+        await push(target, images.image(), "v1")
+    async with await ArchiveSource.open(tmp_path / "a.tar") as source:
+        assert isinstance(source, content.Source)
+        assert isinstance(source, content.ReferrerLister)
+
+
+async def test_a_tar_like_any_other(tmp_path: Path) -> None:
+    """The archive is a whole tar, and unpacks to a valid layout whose index.json lists the image only."""
+    sample = images.index()
+    await written(tmp_path / "a.tar", sample)
+    with tarfile.open(tmp_path / "a.tar", "r:") as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    members = names(tmp_path / "a.tar")
+    assert (members[0], members[-1]) == ("oci-layout", "index.json")
+    assert (tmp_path / "a.tar").stat().st_size % tarfile.RECORDSIZE == 0
+    entries = json.loads((tmp_path / "out" / "index.json").read_bytes())["manifests"]
+    assert [entry["digest"] for entry in entries] == [sample.digest]
+    for digest, data in sample.blobs.items():
+        assert (tmp_path / "out" / "blobs" / "sha256" / digest.encoded).read_bytes() == data
+
+
+async def test_the_same_bytes_again(tmp_path: Path) -> None:
+    """The same content written in the same order is the same archive, byte for byte."""
+    for name in ("a.tar", "b.tar"):
+        await written(tmp_path / name, images.image())
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+async def test_replacing(tmp_path: Path) -> None:
+    """An archive that exists stays readable until the new one is whole, and is replaced then, not merged with."""
+    path = tmp_path / "a.tar"
+    old, new = images.image(seed="old"), images.image(seed="new")
+    await written(path, old, "old")
+    async with await ArchiveTarget.open(path, durable=False) as target:
+        await push(target, new, "new")
+        async with await ArchiveSource.open(path) as source:
+            await check(source, old, "old")
+    async with await ArchiveSource.open(path) as source:
+        assert [tag async for tag in source.tags()] == ["new"]
+        await check(source, new, "")
+
+
+async def test_giving_up(tmp_path: Path) -> None:
+    """An error while writing leaves what was there before, and no other file."""
+    path = tmp_path / "a.tar"
+    await written(path, images.image())
+    before = path.read_bytes()
+    with pytest.raises(NotFound):
+        async with await ArchiveTarget.open(path) as target:
+            await push(target, images.image(seed="new"), "v2")
+            raise NotFound
+    async with await ArchiveTarget.open(path):
+        pass  # nothing was pushed: an empty archive does not replace a good one
+    assert path.read_bytes() == before
+    assert beside(tmp_path) == ["a.tar"]
+
+
+async def test_failed_blobs_leave_room(tmp_path: Path) -> None:
+    """What a failed blob took is used by the next of its length, cut off at the end, or passed over by readers."""
+    path = tmp_path / "a.tar"
+    sample = images.image(layers=1, size=3000)
+    lost, tail = images.blob(b"l" * 5000), images.blob(b"t" * 9000)
+    config, layer = sample.manifest.blobs()
+    async with await ArchiveTarget.open(path) as target:
+
+        async def fail(blob: Descriptor) -> None:
+            session = await target.begin_blob(blob)
+            assert not isinstance(session, BlobOutcome)
+            with pytest.raises(SizeMismatch):
+                await session.send(opener_of(b"x", blob))
+
+        await fail(lost)
+        await fail(layer)
+        await push_blob(target, config, sample.blobs[config.digest])
+        await push_blob(target, layer, sample.blobs[layer.digest])
+        await target.push_manifest(sample.manifest, "v1")
+        await fail(tail)
+    async with await ArchiveSource.open(path) as source:
+        await check(source, sample, "v1")
+        with pytest.raises(NotFound):
+            async with source.fetch_blob(lost):
+                pass
+    digests = [layer.digest.encoded, config.digest.encoded, sample.digest.encoded]
+    assert [name.rpartition("/")[2] for name in names(path)][2:-1] == digests
+    assert [name for name in names(path) if name.startswith(".syncer/")] == [".syncer/void-1024"]
+
+
+async def test_open_blobs_at_the_end(tmp_path: Path) -> None:
+    """An archive is not finished over a blob that is still on its way."""
+    target = await ArchiveTarget.open(tmp_path / "a.tar")
+    await push(target, images.image(), "v1")
+    target.reserve(Digest.of(b"x"), 1)
+    with pytest.raises(LayoutError, match="still being written"):
+        await target.close()
+    assert not beside(tmp_path)
+
+
+async def test_sha512(tmp_path: Path) -> None:
+    """A name that does not fit a tar header is written in full."""
+    path = tmp_path / "a.tar"
+    blob = Descriptor(media_type="", digest=Digest.of(b"data", "sha512"), size=4)
+    async with await ArchiveTarget.open(path) as target:
+        await push_blob(target, blob, b"data")
+        await push(target, images.image(), "v1")
+    async with await ArchiveSource.open(path) as source, source.fetch_blob(blob) as chunks:
+        assert [chunk async for chunk in chunks] == [b"data"]
+
+
+@pytest.mark.parametrize("size", [8 * 1024**3, 100 * 1024**3])
+async def test_huge_blobs(tmp_path: Path, size: int) -> None:
+    """Blobs over eight gibibytes, which the old tar header cannot say, have their room."""
+    target = await ArchiveTarget.open(tmp_path / "a.tar", durable=False)
+    huge = target.reserve(Digest.of(b"huge"), size)
+    await push(target, images.image(), "v1")
+    huge.finish([])
+    target.settle(huge)
+    await target.release(huge)
+    await target.close()
+    async with await ArchiveSource.open(tmp_path / "a.tar") as source:
+        await check(source, images.image(), "v1")
+        assert source._members[Digest.of(b"huge")][1] == size
+
+
+async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is StorageFull with the bytes needed, and leaves nothing."""
+
+    def refuse(*_args: object) -> int:
+        raise OSError(122, "Disk quota exceeded")
+
+    data = images.random_bytes(10_000)
+    target = await ArchiveTarget.open(tmp_path / "a.tar")
+    session = await target.begin_blob(images.blob(data))
+    assert not isinstance(session, BlobOutcome)
+    monkeypatch.setattr(files, "write_all", refuse)
+    with pytest.raises(StorageFull, match="10000 bytes"):
+        await session.send(opener_of(data, images.blob(data)))
+    await target.abort()
+    assert not beside(tmp_path)
+
+
+async def test_no_place_to_write(tmp_path: Path) -> None:
+    """A directory, or a place in one that does not exist, is refused at once."""
+    for path in (tmp_path, tmp_path / "none" / "a.tar"):
+        with pytest.raises(LayoutError):
+            await ArchiveTarget.open(path)
+
+
+async def test_closed(tmp_path: Path) -> None:
+    """What is closed says so; a blob that is being read goes on."""
+    path = tmp_path / "a.tar"
+    sample = images.image(layers=1, size=3_000_000)
+    await written(path, sample)
+    source = await ArchiveSource.open(path)
+    layer = sample.manifest.layers[0]
+    async with source.fetch_blob(layer) as chunks:
+        await source.close()
+        await source.close()
+        assert b"".join([chunk async for chunk in chunks]) == sample.blobs[layer.digest]
+    with pytest.raises(LayoutError, match="closed"):
+        async with source.fetch_blob(layer):
+            pass
+    target = await ArchiveTarget.open(tmp_path / "b.tar")
+    await target.abort()
+    with pytest.raises(LayoutError, match="closed"):
+        await push(target, sample, "v1")
+
+
+# -------------------------------------------------------------------- archives of others
+
+
+def pack(members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> bytes:
+    """Return a tar of ``members``."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]  # the mode is a parameter
+        for info, data in members:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def layout_members(sample: Sample, prefix: str = "") -> list[tuple[tarfile.TarInfo, bytes]]:
+    """Return the members of an archive of one image without a tag."""
+    contents = {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [sample.manifest.descriptor.to_json()]}).encode(),
+    }
+    for digest, data in (*sample.blobs.items(), *((item.digest, item.raw) for item in sample.manifests)):
+        contents[f"blobs/sha256/{digest.encoded}"] = data
+    return [(tarfile.TarInfo(f"{prefix}{name}"), data) for name, data in contents.items()]
+
+
+@pytest.mark.parametrize("prefix", ["", "./"])
+async def test_other_tars(tmp_path: Path, prefix: str) -> None:
+    """Names with a leading dot, directories, links and strange files do no harm."""
+    sample = images.image()
+    link = tarfile.TarInfo("blobs/sha256/" + "0" * 64)
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    folder = tarfile.TarInfo("blobs")
+    folder.type = tarfile.DIRTYPE
+    strange = tarfile.TarInfo("blobs/sha256/../../../etc/passwd")
+    members = [(folder, b""), (link, b""), (strange, b"x"), *layout_members(sample, prefix)]
+    (tmp_path / "a.tar").write_bytes(pack(members))
+    async with await ArchiveSource.open(tmp_path / "a.tar") as source:
+        await check(source, sample, "")
+        assert len(source._members) == len(sample.blobs) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("gzip", gzip.compress(b"")), ("zstd", b"\x28\xb5\x2f\xfd"), ("xz", b"\xfd7zXZ\0"), ("bzip2", b"BZh9")],
+)
+async def test_compressed(tmp_path: Path, name: str, head: bytes) -> None:
+    """A compressed archive is refused with what to do."""
+    (tmp_path / "a.tar").write_bytes(head)
+    with pytest.raises(LayoutError, match=name) as caught:
+        await ArchiveSource.open(tmp_path / "a.tar")
+    assert "ecompress" in caught.value.hint
+
+
+async def test_damaged(tmp_path: Path) -> None:
+    """An archive that is cut off, is none, or lacks the layout's files is a LayoutError; an absent one NotFound."""
+    path = tmp_path / "a.tar"
+    whole = pack(layout_members(images.image(layers=1, size=50_000)))
+    texts = [
+        whole[:30_000],
+        b"no tar at all" * 100,
+        b"",
+        pack(layout_members(images.image())[1:]),
+        pack(layout_members(images.image())[:1]),
+    ]
+    for text in texts:
+        path.write_bytes(text)
+        with pytest.raises(LayoutError):
+            await ArchiveSource.open(path)
+    with pytest.raises(NotFound):
+        await ArchiveSource.open(tmp_path / "none.tar")
+
+
+async def test_chunks(tmp_path: Path) -> None:
+    """A blob's bytes end where it ends, not where the file does."""
+    path = tmp_path / "a.tar"
+    sample = images.image(layers=2, size=700)
+    await written(path, sample)
+    async with await ArchiveSource.open(path) as source:
+        for blob in sample.descriptors():
+            async with source.fetch_blob(blob) as chunks:
+                assert [chunk async for chunk in chunks] == [c async for c in chunks_of(sample.blobs[blob.digest])]

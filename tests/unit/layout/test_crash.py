@@ -1,0 +1,207 @@
+"""What is left when the process ends at the worst moment, and who may write."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from syncer.errors import LayoutError, NotFound
+from syncer.layout.store import LayoutStore
+from syncer.layout.tree import LayoutTree
+from tests.support import images
+
+if TYPE_CHECKING:
+    from anyio.abc import Process
+
+_WRITER = """
+import sys
+from pathlib import Path
+import anyio
+from syncer.layout.store import LayoutStore
+from tests.support import images
+
+async def main():
+    store = await LayoutStore.open(Path(sys.argv[1]), create=True)
+    for at in range(100_000):
+        await store.put_manifest(images.image(layers=0, seed=at).manifest, f"v{at}")
+        print(at, flush=True)
+
+anyio.run(main)
+"""
+
+
+def journal(path: Path) -> Path:
+    """Return where the journal of a layout is."""
+    return path / ".syncer" / "journal"
+
+
+def abandon(store: LayoutStore) -> None:
+    """Let go of a store the way a killed process does: its files are closed, and nothing more is written."""
+    store._ledger._leave()
+
+
+async def test_a_torn_journal(tmp_path: Path) -> None:
+    """Cut at any byte of its last line, the journal gives what was acknowledged before, and can be written on."""
+    path = tmp_path / "layout"
+    samples = [images.image(layers=0, seed=at) for at in range(4)]
+    store = await LayoutStore.open(path, create=True, durable=False)
+    for at in range(2):
+        await store.put_manifest(samples[at].manifest, f"v{at}")
+    whole = journal(path).stat().st_size
+    await store.put_manifest(images.artifact(subject=samples[0].manifest).manifest, "v2")
+    abandon(store)
+    written = journal(path).read_bytes()
+    for length in range(whole, len(written) + 1):
+        journal(path).write_bytes(written[:length])
+        expected = ["v0", "v1", "v2"] if length == len(written) else ["v0", "v1"]
+        assert (await LayoutStore.open(path)).tags() == expected
+    for length in (whole, whole + 1, (whole + len(written)) // 2, len(written) - 1, len(written)):
+        copy = tmp_path / f"copy-{length}"
+        shutil.copytree(path, copy)
+        journal(copy).write_bytes(written[:length])
+        expected = ["v0", "v1", "v2"] if length == len(written) else ["v0", "v1"]
+        assert (await LayoutStore.open(copy)).tags() == expected
+        opened = await LayoutStore.open(copy, create=True, durable=False)
+        await opened.put_manifest(samples[3].manifest, "v3")
+        abandon(opened)
+        again = await LayoutStore.open(copy)
+        assert again.tags() == [*expected, "v3"]
+        assert len(await again.referrers(samples[0].digest)) == len(expected) - 2
+        shutil.rmtree(copy)
+
+
+async def test_a_last_line_of_garbage(tmp_path: Path) -> None:
+    """A last line that was written in part, out of order, is left out as a torn one is."""
+    store = await LayoutStore.open(tmp_path, create=True, durable=False)
+    await store.put_manifest(images.image().manifest, "v1")
+    abandon(store)
+    with journal(tmp_path).open("ab") as file:
+        file.write(b"\0" * 40 + b'"}\n')
+    assert (await LayoutStore.open(tmp_path)).tags() == ["v1"]
+
+
+async def test_a_crash_between_index_and_journal(tmp_path: Path) -> None:
+    """A journal whose changes are in index.json already is applied again without harm."""
+    sample = images.index()
+    store = await LayoutStore.open(tmp_path, create=True, durable=False)
+    for manifest in sample.children:
+        await store.put_manifest(manifest)
+    await store.put_manifest(sample.children[0], "moved")
+    await store.put_manifest(sample.manifest, "moved")
+    await store.put_manifest(sample.manifest, "gone")
+    await store.delete_tag("gone")
+    kept = journal(tmp_path).read_bytes()
+    await store.close()
+    expected = (tmp_path / "index.json").read_bytes()
+    journal(tmp_path).write_bytes(kept)
+    again = await LayoutStore.open(tmp_path, create=True, durable=False)
+    assert again.tags() == ["moved"]
+    assert (await again.resolve("moved")).digest == sample.digest
+    await again.close()
+    assert (tmp_path / "index.json").read_bytes() == expected
+
+
+async def test_a_crash_before_a_file_is_removed(tmp_path: Path) -> None:
+    """A manifest whose deletion was recorded and whose file was not removed is gone after opening."""
+    sample = images.image()
+    store = await LayoutStore.open(tmp_path, create=True, durable=False)
+    await store.put_manifest(sample.manifest, "v1")
+    await store.delete_manifest(sample.digest)
+    abandon(store)
+    store.blob_path(sample.digest).write_bytes(sample.manifest.raw)
+    again = await LayoutStore.open(tmp_path, create=True, durable=False)
+    with pytest.raises(NotFound):
+        await again.resolve(sample.digest)
+    assert not store.blob_path(sample.digest).exists()
+
+
+async def test_deleted_and_pushed_again(tmp_path: Path) -> None:
+    """A manifest that was deleted, and came back as the child of an index, survives the next opening."""
+    sample = images.index()
+    child = sample.children[0]
+    store = await LayoutStore.open(tmp_path, create=True, durable=False)
+    await store.put_manifest(child)
+    await store.delete_manifest(child.digest)
+    for manifest in sample.manifests:
+        await store.put_manifest(manifest)
+    abandon(store)
+    again = await LayoutStore.open(tmp_path, create=True, durable=False)
+    assert (await again.manifest(child.digest)).raw == child.raw
+
+
+async def test_leftovers(tmp_path: Path) -> None:
+    """Files that a killed writer left behind are removed by the next writer, and not by a reader."""
+    store = await LayoutStore.open(tmp_path, create=True, durable=False)
+    await store.close()
+    leftover = tmp_path / ".syncer" / "tmp" / "blob.0123"
+    leftover.write_bytes(b"half")
+    reader = await LayoutStore.open(tmp_path)
+    assert leftover.exists()
+    await reader.put_manifest(images.image().manifest, "v1")
+    assert not leftover.exists()
+
+
+async def test_two_writers(tmp_path: Path) -> None:
+    """A second writer is refused with the first one's process; it can read, and write when the first is done."""
+    first = await LayoutStore.open(tmp_path, create=True, durable=False)
+    second = await LayoutStore.open(tmp_path, durable=False)
+    with pytest.raises(LayoutError, match=r"being written by process \d+"):
+        await LayoutStore.open(tmp_path, create=True)
+    with pytest.raises(LayoutError, match="being written"):
+        await second.put_manifest(images.image().manifest, "v2")
+    await first.put_manifest(images.image(seed=1).manifest, "v1")
+    await first.close()
+    assert second.tags() == []
+    await second.put_manifest(images.image(seed=2).manifest, "v2")
+    assert second.tags() == ["v1", "v2"]
+    await second.close()
+    assert (await LayoutStore.open(tmp_path)).tags() == ["v1", "v2"]
+
+
+async def test_two_writers_of_a_tree(tmp_path: Path) -> None:
+    """One process at a time writes to a tree, whichever of its repositories; others read."""
+    first, second = LayoutTree(tmp_path, durable=False), LayoutTree(tmp_path, durable=False)
+    store = await first.store("one", create=True)
+    await store.put_manifest(images.image().manifest, "v1")
+    with pytest.raises(LayoutError, match="being written"):
+        await second.store("two", create=True)
+    reading = await second.store("one")
+    assert reading.tags() == ["v1"]
+    with pytest.raises(LayoutError, match="being written"):
+        await reading.delete_tag("v1")
+    await first.close()
+    await reading.delete_tag("v1")
+    await second.close()
+
+
+async def _kill_after(process: Process, count: int) -> int:
+    """Kill the writer when it has acknowledged ``count`` pushes; return how many it acknowledged in the end."""
+    assert process.stdout is not None
+    text = b""
+    while text.count(b"\n") < count:
+        text += await process.stdout.receive()
+    process.send_signal(signal.SIGKILL)
+    async for more in process.stdout:
+        text += more
+    await process.wait()
+    return text.count(b"\n")
+
+
+async def test_kill(tmp_path: Path) -> None:
+    """After kill -9 every push that was acknowledged is there, whole."""
+    path = tmp_path / "layout"
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", _WRITER, str(path)]
+    async with await anyio.open_process(command, cwd=root, env={"PYTHONPATH": str(root)}) as process:
+        acknowledged = await _kill_after(process, 30)
+    store = await LayoutStore.open(path, create=True)
+    assert len(store.tags()) in (acknowledged, acknowledged + 1)
+    for at in range(acknowledged):
+        assert (await store.manifest(f"v{at}")).digest == images.image(layers=0, seed=at).digest
+    await store.close()
