@@ -103,8 +103,8 @@ class SyncRun:
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
         self._claims: dict[str, list[_Claim]] = {}
-        # One entry that sends every repository elsewhere cannot write a tag twice, and needs no memory for all tags.
-        self._may_collide = len(entries) > 1 or any(not entry.target.is_distinct for entry in entries)
+        # One entry that keeps the whole path cannot write a tag twice, and needs no memory for all tags.
+        self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
 
     async def execute(self) -> None:
         """Sync every tag of every entry; failures are told to the observer, never raised."""

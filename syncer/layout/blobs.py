@@ -40,6 +40,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.written = 0
         self._mutex = threading.Lock()
         with files.reported(path):
             self._handle: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -49,7 +50,7 @@ class Spool:
         with self._mutex:
             if self._handle is None:
                 raise LayoutError(f"{self.path} was given up")
-            files.write_all(self._handle, buffers)
+            self.written += files.write_all(self._handle, buffers)
 
     def close(self, *, durable: bool) -> None:
         """End the writing; the bytes survive a power cut when ``durable``."""
@@ -179,7 +180,7 @@ class BlobFolder:
     def commit(self, spool: Spool, digest: Digest) -> None:
         """Put a spool that is complete in place."""
         place = self._prepare(digest)
-        with files.reported(place):
+        with files.reported(place, needed=spool.written):
             spool.close(durable=self.durable)
             spool.path.replace(place)
         self._settle(place)

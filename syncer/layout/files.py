@@ -246,8 +246,10 @@ class FileLock:
                 f"{self.path.parent.parent} is being written by {who}",
                 hint="Wait until it is done, or stop it; one process at a time may write to a layout.",
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        # Who holds it is said for people only; a full disk must not keep anyone from deleting.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; nothing happens when it is not held."""

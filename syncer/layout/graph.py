@@ -72,6 +72,8 @@ def find_manifest(index: LayoutIndex, reference: str, read: Callable[[Digest], b
         NotFound: when there is no such tag or manifest.
         DigestMismatch, MalformedManifest: when its bytes are damaged.
     """
+    if not reference:
+        return _only_image(index, read, where)
     found = index.find(reference)
     if found is not None:
         return Manifest.parse(read(found.digest), found.media_type, digest=found.digest)
@@ -82,10 +84,22 @@ def find_manifest(index: LayoutIndex, reference: str, read: Callable[[Digest], b
             manifest = recognise(read(digest), digest)
             if manifest is not None:
                 return manifest
-    if not reference:
-        count = len(index.digests())
-        raise NotFound(f"{where} has {count} images", hint="Name a tag or a digest." if count else "")
     raise NotFound(f"there is no {reference} in {where}")
+
+
+def _only_image(index: LayoutIndex, read: Callable[[Digest], bytes], where: object) -> Manifest:
+    """Return the image that ``oci:path`` names; signatures and the like beside it do not count."""
+    digests = index.digests()
+    images: list[Manifest] = []
+    for digest in digests:
+        manifest = find_manifest(index, digest, read, where=where)
+        if manifest.subject is None or manifest.subject.digest not in digests:
+            images.append(manifest)
+        if len(images) > 1:
+            raise NotFound(f"{where} has several images", hint="Name a tag or a digest.")
+    if not images:
+        raise NotFound(f"{where} has no image")
+    return images[0]
 
 
 def walk(roots: Iterable[Digest], read: Callable[[Digest], bytes]) -> Iterator[Manifest]:

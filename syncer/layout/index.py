@@ -73,6 +73,8 @@ class LayoutIndex:
         self._tags: dict[str, Descriptor] = {}
         self._listed: dict[Digest, Descriptor] = {}
         self._names: dict[Digest, set[str]] = {}
+        #: One of the descriptors of each manifest that has a tag.
+        self._named: dict[Digest, Descriptor] = {}
         self._subjects: dict[Digest, dict[Digest, Descriptor]] = {}
         self._subject_of: dict[Digest, Digest] = {}
         # Sorted tags, and fresh ones that are not sorted yet. The loop's thread reads while a worker changes them, so
@@ -89,25 +91,14 @@ class LayoutIndex:
         return sorted([*ordered, *fresh]) if fresh else list(ordered)
 
     def find(self, reference: str) -> Descriptor | None:
-        """Return the plain descriptor of a tag or digest that has an entry.
-
-        An empty reference stands for the image of a layout that has no other, as in ``oci:path``.
-        """
-        if not reference:
-            digests = self.digests()
-            reference = digests[0] if len(digests) == 1 else ""
+        """Return the plain descriptor of a tag or digest that has an entry."""
         found = self._tags.get(reference)
         if found is None and ":" in reference:
             found = self._find_digest(Digest(reference))
         return None if found is None else _plain(found)
 
     def _find_digest(self, digest: Digest) -> Descriptor | None:
-        found = self._listed.get(digest)
-        if found is None:
-            for name in tuple(self._names.get(digest, ())):
-                found = self._tags.get(name)
-                break
-        return found
+        return self._named.get(digest) or self._listed.get(digest)
 
     def has_tag(self, tag: str) -> bool:
         """Tell whether there is such a tag."""
@@ -175,6 +166,7 @@ class LayoutIndex:
             self._release(tag, known)
         self._tags[tag] = descriptor
         self._names.setdefault(descriptor.digest, set()).add(tag)
+        self._named.setdefault(descriptor.digest, descriptor)
         self._listed.pop(descriptor.digest, None)
         self._retype(descriptor)
         if known is None and is_tag(tag):
@@ -185,6 +177,9 @@ class LayoutIndex:
 
     def _retype(self, descriptor: Descriptor) -> None:
         # One digest has one media type: the one it was pushed with last.
+        if self._named[descriptor.digest].media_type == descriptor.media_type:
+            return
+        self._named[descriptor.digest] = descriptor
         for name in self._names[descriptor.digest]:
             if self._tags[name].media_type != descriptor.media_type:
                 self._tags[name] = descriptor
@@ -193,7 +188,7 @@ class LayoutIndex:
         names = self._names[descriptor.digest]
         names.discard(tag)
         if not names:
-            del self._names[descriptor.digest]
+            del self._names[descriptor.digest], self._named[descriptor.digest]
             self._listed[descriptor.digest] = descriptor
 
     def _untag(self, tag: str) -> None:
@@ -205,8 +200,8 @@ class LayoutIndex:
 
     def _remove(self, change: Remove) -> None:
         self._listed.pop(change.digest, None)
-        names = self._names.pop(change.digest, set())
-        for name in names:
+        self._named.pop(change.digest, None)
+        for name in self._names.pop(change.digest, set()):
             del self._tags[name]
             self._forget(name)
         subject = self._subject_of.pop(change.digest, None)

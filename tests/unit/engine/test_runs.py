@@ -223,6 +223,17 @@ async def test_two_entries_cannot_write_one_tag() -> None:
     }
 
 
+async def test_one_entry_can_meet_itself() -> None:
+    """A template that drops the path lets two repositories of one entry meet; the tag is written once."""
+    world = World()
+    world.source.store("a/app", images.image(seed="a"), "v1")
+    world.source.store("b/app", images.image(seed="b"), "v1")
+    await world.run("  - {name: all, from: 'source/**', to: 'target/m/{name}'}\n")
+    failed = [event for event in world.recorder.of(TagFinished) if event.outcome is TagOutcome.FAILED]
+    assert [(event.source, event.tag) for event in failed] == [("source/b/app", "v1")]
+    assert world.target.tagged["m/app"] == world.source.tagged["a/app"]
+
+
 async def test_a_vanished_tag_is_skipped_and_a_named_one_is_a_failure() -> None:
     """A tag that was listed and is gone is no failure; one that the spec names is."""
     world = filled(6)

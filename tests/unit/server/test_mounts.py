@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from syncer.oci import Digest
 from syncer.server.mounts import BlobOrigins
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_latest_first_and_bounded() -> None:
