@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from syncer.app.places import Opened
 from syncer.layout.archive import ArchiveSource
 from syncer.layout.archive_target import ArchiveTarget
 from syncer.layout.dir import DirSource, DirTarget
 from syncer.layout.repository import LayoutRepository
 from syncer.layout.tree import LayoutTree
+from syncer.oci import Reference
+from tests.support.docker_registry import docker_registry
+from tests.support.observing import Recorder
+from tests.support.world import HERE, embedded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -35,6 +40,10 @@ class Trait(StrEnum):
     DELETES = "deletes"
     REPOSITORIES = "repositories"
     """Several repositories, by name."""
+    FOREIGN_LAYERS = "foreign layers"
+    """Takes a manifest whose layer lives elsewhere."""
+    MANIFEST_ERRORS = "manifest errors"
+    """Says that a blob is no manifest, rather than failing on it."""
 
 
 class Place(Protocol):
@@ -79,7 +88,7 @@ class _LayoutPlace:
 @dataclass(frozen=True, kw_only=True)
 class _ArchivePlace:
     path: Path
-    traits = frozenset({Trait.TAGS, Trait.REFERRERS})
+    traits = frozenset({Trait.TAGS, Trait.REFERRERS, Trait.FOREIGN_LAYERS, Trait.MANIFEST_ERRORS})
 
     @asynccontextmanager
     async def writing(self, repository: str = "app") -> AsyncGenerator[Target, None]:
@@ -95,7 +104,7 @@ class _ArchivePlace:
 @dataclass(frozen=True, kw_only=True)
 class _DirPlace:
     path: Path
-    traits = frozenset[Trait]()
+    traits = frozenset({Trait.FOREIGN_LAYERS, Trait.MANIFEST_ERRORS})
 
     @asynccontextmanager
     async def writing(self, repository: str = "app") -> AsyncGenerator[Target, None]:
@@ -125,8 +134,45 @@ async def directory(folder: Path) -> AsyncGenerator[Place, None]:
     yield _DirPlace(path=folder / "dir")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RegistryPlace:
+    host: str
+    traits: frozenset[Trait] = frozenset(Trait)
+
+    @asynccontextmanager
+    async def writing(self, repository: str = "app") -> AsyncGenerator[Target, None]:
+        async with Opened(HERE, Recorder()) as opened:
+            yield await opened.target(Reference(registry=self.host, repository=repository))
+
+    @asynccontextmanager
+    async def reading(self, repository: str = "app") -> AsyncGenerator[Source, None]:
+        async with Opened(HERE, Recorder()) as opened:
+            yield await opened.source(Reference(registry=self.host, repository=repository))
+
+
+@asynccontextmanager
+async def registry(folder: Path) -> AsyncGenerator[Place, None]:
+    """Yield an embedded registry, asked through the client."""
+    async with embedded(folder / "served") as server:
+        yield _RegistryPlace(host=server.host)
+
+
+@asynccontextmanager
+async def witness(folder: Path) -> AsyncGenerator[Place, None]:
+    """Yield Debian's docker-registry, asked through the client.
+
+    It deletes no tag on its own, takes no foreign layer unless configured to, and answers 500 when a
+    blob is asked for as a manifest.
+    """
+    lacks = {Trait.DELETES, Trait.FOREIGN_LAYERS, Trait.MANIFEST_ERRORS}
+    with docker_registry(folder / "witness") as server:
+        yield _RegistryPlace(host=server.host, traits=frozenset(Trait) - lacks)
+
+
 FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Place]]] = {
     "layout": layout,
     "archive": archive,
     "dir": directory,
+    "registry": registry,
+    "docker-registry": witness,
 }

@@ -116,6 +116,7 @@ async def test_a_config_is_no_manifest(place_manager: AbstractAsyncContextManage
     """A blob is not served as a manifest, although an image's config is JSON with a member "config"."""
     sample = SAMPLES["image"]
     async with place_manager as place:
+        need(place, Trait.MANIFEST_ERRORS)
         async with place.writing() as target:
             await push(target, sample, "v1")
         async with place.reading() as source:
@@ -313,6 +314,7 @@ async def test_foreign_layers(place_manager: AbstractAsyncContextManager[Place])
     )
     sample = images.image(docker=True, foreign=[foreign])
     async with place_manager as place:
+        need(place, Trait.FOREIGN_LAYERS)
         async with place.writing() as target:
             await push(target, sample, "v1")
         async with place.reading() as source:
