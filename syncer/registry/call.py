@@ -1,0 +1,139 @@
+"""What is asked of a registry, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from syncer.errors import SizeMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from typing import Self
+
+    from multidict import CIMultiDictProxy
+    from yarl import URL
+
+    from syncer.errors import Side
+    from syncer.events import RequestKind
+    from syncer.registry.auth import Scope
+
+#: Bytes of an answer that is not content: a token, a page of referrers, an error.
+SMALL_ANSWER = 1024 * 1024
+
+
+class StreamBody:
+    """A request body of known ``size`` that is read while it is sent, once.
+
+    aiohttp reads it from a task of its own; :meth:`settled` is how the owner of ``chunks`` learns
+    that this task has let go of them.
+
+    Attributes:
+        failure: what ``chunks`` raised, or that they were too many or too few.
+        sent: how many bytes were handed over.
+        is_reading: True while the next bytes are waited for.
+    """
+
+    def __init__(
+        self, chunks: AsyncIterator[bytes], size: int, pass_bytes: Callable[[int], Awaitable[None]] | None = None
+    ) -> None:
+        self.size = size
+        self.sent = 0
+        self.failure: Exception | None = None
+        self._chunks = chunks
+        self._pass_bytes = pass_bytes
+        self.is_reading = False
+        self._is_closed = False
+        self._idle: anyio.Event | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """True when every byte was handed over; verified chunks end with the last byte or not at all."""
+        return self.sent == self.size and self.failure is None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_closed:
+            raise ConnectionAbortedError("the request is over")
+        self.is_reading = True
+        try:
+            chunk = await anext(self._chunks)
+            self._check_length(len(chunk))
+            if self._pass_bytes is not None:
+                await self._pass_bytes(len(chunk))
+        except StopAsyncIteration:
+            if self.sent == self.size:
+                raise
+            self.failure = SizeMismatch(f"the content ended after {self.sent} of {self.size} bytes")
+            raise self.failure from None
+        except Exception as error:
+            self.failure = error
+            raise
+        finally:
+            self.is_reading = False
+            if self._idle is not None:
+                self._idle.set()
+        self.sent += len(chunk)
+        return chunk
+
+    def _check_length(self, count: int) -> None:
+        if self.sent + count > self.size:
+            raise SizeMismatch(f"there are more than the {self.size} bytes announced")
+
+    async def settled(self) -> None:
+        """Give out nothing more, and wait until nobody is reading the chunks."""
+        self._is_closed = True
+        if self.is_reading:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One thing asked of a registry, however many exchanges it takes.
+
+    Attributes:
+        asked: what it is about, for people: ``registry/repository:tag``.
+        scopes: what a token must allow; the first names the repository whose credential is used.
+        expected: the statuses that are an answer; every other is an error.
+        tries: how often it may be sent in all; 0 leaves it to the policy.
+        limit: bytes of the answer that are read.
+        is_data: True when the caller holds a data slot, so that no control permit is needed.
+        authorization: the Authorization header to use as it is, for who needs no token; None to find one.
+        is_redirectable: False to take a redirect for an error.
+    """
+
+    kind: RequestKind
+    method: str
+    url: URL
+    asked: str
+    scopes: tuple[Scope, ...] = ()
+    expected: frozenset[int] = frozenset({200})
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | StreamBody | None = field(default=None, repr=False)
+    side: Side | None = None
+    tries: int = 0
+    limit: int = SMALL_ANSWER
+    is_data: bool = False
+    authorization: str | None = field(default=None, repr=False)
+    is_redirectable: bool = True
+
+    @property
+    def is_replayable(self) -> bool:
+        """True when the body can be sent again."""
+        return not isinstance(self.body, StreamBody)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """An answer that was read to its end; ``attempts`` tells how often it was asked for."""
+
+    status: int
+    headers: CIMultiDictProxy[str] = field(repr=False)
+    body: bytes = field(repr=False)
+    url: URL
+    attempts: int

@@ -1,0 +1,78 @@
+"""The list of a registry's repositories, where it has one (``_catalog`` is docker's, not the specification's)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from syncer.errors import InvalidReference, NotFound, Unsupported
+from syncer.events import RequestKind
+from syncer.oci.reference import DOCKER_HUB, check_repository
+from syncer.registry.auth import Scope
+from syncer.registry.call import Call
+from syncer.registry.paging import PAGE_LIMIT, entries, pages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from syncer.errors import Side
+    from syncer.registry.client import RegistryClient
+
+_HINT = "Name the repositories in the spec instead of a pattern; many hosted registries do not list theirs."
+
+
+class RegistryCatalog:
+    """The repositories of one registry."""
+
+    def __init__(self, client: RegistryClient, side: Side | None = None) -> None:
+        self._client = client
+        self._side = side
+
+    async def repositories(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the names that start with ``prefix``, page by page, each once.
+
+        Every page is read: neither the order of the names nor the meaning of ``last`` is the same
+        everywhere, so nothing is skipped on the strength of it.
+
+        Raises:
+            Unsupported, Denied, Unauthorized: when the registry does not list them.
+        """
+        if self._client.host == DOCKER_HUB:
+            raise Unsupported(
+                "docker.io does not list its repositories",
+                status=404,
+                registry=self._client.host,
+                hint=_HINT,
+                side=self._side,
+            )
+        call = Call(
+            kind=RequestKind.CATALOG,
+            method="GET",
+            url=self._client.url("/v2/_catalog"),
+            asked=f"the repositories of {self._client.host}",
+            scopes=(Scope("registry", "catalog", frozenset("*")),),
+            side=self._side,
+            limit=PAGE_LIMIT,
+        )
+        seen: set[str] = set()
+        try:
+            async for document, _ in pages(self._client, call):
+                async for name in entries(document, "repositories"):
+                    if name.startswith(prefix) and name not in seen and _is_name(name):
+                        seen.add(name)
+                        yield name
+        except NotFound as error:
+            raise Unsupported(
+                f"{self._client.host} does not list its repositories",
+                status=404,
+                registry=self._client.host,
+                hint=_HINT,
+                side=self._side,
+            ) from error
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_repository(name)
+    except InvalidReference:
+        return False
+    return True

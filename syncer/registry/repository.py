@@ -1,0 +1,249 @@
+"""One repository of a registry: a Source and a Target of the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from syncer.errors import DigestMismatch, Side, StatusError, Unsupported
+from syncer.events import RequestKind
+from syncer.oci import media_types
+from syncer.oci.descriptor import Descriptor
+from syncer.oci.digest import Digest, is_digest
+from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
+from syncer.oci.reference import check_tag, is_tag
+from syncer.registry import manifests, referrers, upload
+from syncer.registry.auth import Scope
+from syncer.registry.call import Call
+from syncer.registry.download import BlobDownload
+from syncer.registry.paging import PAGE_LIMIT, entries, pages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+    from contextlib import AbstractAsyncContextManager
+
+    from syncer.content import BlobOutcome, BlobSession
+    from syncer.registry.call import Reply
+    from syncer.registry.client import RegistryClient
+
+_ACCEPT = {"Accept": media_types.ACCEPT_MANIFESTS}
+#: A manifest of this size is parsed in a thread, to keep the loop going.
+_PARSED_ON_LOOP = 256 * 1024
+#: What a registry answers to a HEAD it does not do.
+_HEAD_REFUSED = frozenset({400, 405, 406, 501})
+
+
+class RegistryRepository:
+    """A repository, reached over HTTP (implements Source, Target, ReferrerLister, Deleter and Throttled)."""
+
+    def __init__(self, client: RegistryClient, name: str, side: Side | None = None) -> None:
+        self._client = client
+        self._name = name
+        self.side = side
+        # On the target every request asks for the right to push, so that one token does for all of them.
+        actions = ("pull", "push") if side is Side.TARGET else ("pull",)
+        self.scopes: tuple[Scope, ...] = (Scope.repository(name, *actions),)
+
+    @property
+    def client(self) -> RegistryClient:
+        """The client of the registry."""
+        return self._client
+
+    @property
+    def registry(self) -> str:
+        """The registry's host."""
+        return self._client.host
+
+    @property
+    def repository(self) -> str:
+        """The name within the registry."""
+        return self._name
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self._name}"
+
+    def asked(self, reference: str) -> str:
+        """Return ``registry/repository:tag`` or ``…@digest``, for messages."""
+        return f"{self}{'@' if ':' in reference else ':'}{reference}"
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """Return what a tag or digest stands for: one HEAD, and a GET only where HEAD tells too little.
+
+        Raises:
+            NotFound: when there is no such tag or digest.
+            InvalidReference: when it is neither.
+            RegistryError: when the registry cannot say.
+        """
+        _check(reference)
+        if self._client.capabilities.manifest_head is not False:
+            try:
+                reply = await self._client.exchange(self._manifest_call(RequestKind.MANIFEST_HEAD, "HEAD", reference))
+            except StatusError as error:
+                if error.status not in _HEAD_REFUSED:
+                    raise
+                self._client.capabilities.manifest_head = False
+            else:
+                described = _described(reply, reference)
+                if described is not None:
+                    return described
+        return (await self.fetch_manifest(reference)).descriptor
+
+    async def fetch_manifest(self, reference: str) -> Manifest:
+        """Return the manifest, hashed; bytes that are not those of the digest are asked for once more.
+
+        Raises:
+            NotFound: when there is no such manifest.
+            DigestMismatch: when the bytes are not those of the digest asked for.
+            SizeExceedsLimit: when it is over 4 MiB.
+            MalformedManifest, UnsupportedMediaType: see :meth:`Manifest.parse`.
+        """
+        _check(reference)
+        digest = Digest(reference) if ":" in reference else None
+        call = self._manifest_call(RequestKind.MANIFEST_GET, "GET", reference)
+        for is_last in (False, True):
+            reply = await self._client.exchange(call)
+            try:
+                return await _parse(reply, digest)
+            except DigestMismatch as error:
+                error.side = self.side
+                if is_last:
+                    raise
+        raise AssertionError  # the loop returns or raises
+
+    def fetch_blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a blob for reading; see :class:`BlobDownload`."""
+        call = Call(
+            kind=RequestKind.BLOB_GET,
+            method="GET",
+            url=self._client.url(f"/v2/{self._name}/blobs/{descriptor.digest}"),
+            asked=self.asked(descriptor.digest),
+            scopes=self.scopes,
+            side=self.side,
+            is_data=True,
+        )
+        return BlobDownload(self._client, call, descriptor)
+
+    async def tags(self) -> AsyncIterator[str]:
+        """Yield every tag, page by page, each once; entries that are no tags (nulls, digests) are left out.
+
+        Raises:
+            NotFound: when there is no such repository.
+            ProtocolViolation: when the pages lead away or in a circle.
+        """
+        call = Call(
+            kind=RequestKind.TAGS,
+            method="GET",
+            url=self._client.url(f"/v2/{self._name}/tags/list"),
+            asked=str(self),
+            scopes=self.scopes,
+            side=self.side,
+            limit=PAGE_LIMIT,
+        )
+        seen: set[str] = set()
+        async for document, _ in pages(self._client, call):
+            async for tag in entries(document, "tags"):
+                if tag not in seen and is_tag(tag):
+                    seen.add(tag)
+                    yield tag
+
+    async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> BlobSession | BlobOutcome:
+        """Make the blob present or open an upload, in one POST; see :func:`upload.begin`."""
+        return await upload.begin(self, descriptor, mount_from)
+
+    async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
+        """Write the manifest; see :func:`manifests.push`."""
+        await manifests.push(self, manifest, tag)
+
+    async def referrers(
+        self, digest: Digest, artifact_type: str = "", *, known_tags: Collection[str] | None = None
+    ) -> list[Descriptor]:
+        """Return what refers to ``digest``; see :func:`referrers.find`."""
+        return await referrers.find(self, digest, artifact_type, known_tags)
+
+    async def delete_tag(self, tag: str) -> None:
+        """Remove the tag and leave the manifest.
+
+        Raises:
+            NotFound: when there is no such tag.
+            Unsupported: when the registry deletes by digest only, or not at all.
+        """
+        await self._delete(check_tag(tag))
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Remove the manifest, and with it its tags.
+
+        Raises:
+            NotFound: when there is no such manifest.
+            Unsupported: when the registry does not delete.
+        """
+        await self._delete(Digest(digest))
+
+    def data_slot(self) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob from or to this registry."""
+        return self._client.limits.data.permit()
+
+    async def _delete(self, reference: str) -> None:
+        call = Call(
+            kind=RequestKind.DELETE,
+            method="DELETE",
+            url=self._client.url(f"/v2/{self._name}/manifests/{reference}"),
+            asked=self.asked(reference),
+            scopes=(Scope.repository(self._name, "delete"),),
+            expected=frozenset({200, 202, 204}),
+            side=self.side,
+        )
+        try:
+            await self._client.exchange(call)
+        except StatusError as error:
+            if error.status not in _HEAD_REFUSED:
+                raise
+            raise Unsupported(
+                f"{self.registry} does not delete {call.asked}",
+                status=error.status,
+                codes=error.codes,
+                registry=error.registry,
+                method=error.method,
+                url=error.url,
+                side=self.side,
+                hint="Deletion is switched off there, or works by digest only.",
+            ) from error
+
+    def _manifest_call(self, kind: RequestKind, method: str, reference: str) -> Call:
+        return Call(
+            kind=kind,
+            method=method,
+            url=self._client.url(f"/v2/{self._name}/manifests/{reference}"),
+            asked=self.asked(reference),
+            scopes=self.scopes,
+            headers=_ACCEPT,
+            side=self.side,
+            limit=MAX_MANIFEST_SIZE,
+        )
+
+
+def _check(reference: str) -> None:
+    if ":" in reference:
+        Digest(reference)
+    else:
+        check_tag(reference)
+
+
+def _described(reply: Reply, reference: str) -> Descriptor | None:
+    """Return the descriptor that the headers of a HEAD give, or None when they do not say enough."""
+    digest = reply.headers.get("Docker-Content-Digest", "")
+    length = reply.headers.get("Content-Length", "")
+    if not is_digest(digest) or not length.isdigit() or not length.isascii() or length == "0":
+        return None
+    if ":" in reference and digest != reference:
+        # Another digest than the one asked for is no answer to it; the bytes will tell.
+        return None
+    media_type = media_types.bare(reply.headers.get("Content-Type", ""))
+    return Descriptor(media_type=media_type, digest=Digest(digest), size=int(length[:20]))
+
+
+async def _parse(reply: Reply, digest: Digest | None) -> Manifest:
+    media_type = reply.headers.get("Content-Type", "")
+    if len(reply.body) > _PARSED_ON_LOOP:
+        return await anyio.to_thread.run_sync(lambda: Manifest.parse(reply.body, media_type, digest=digest))
+    return Manifest.parse(reply.body, media_type, digest=digest)

@@ -1,0 +1,122 @@
+"""TLS: whom the client trusts, and to whom it shows its certificate."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from syncer.errors import CertificateError, SyncerError
+from syncer.registry import RegistrySettings, TlsSettings
+from tests.support import images
+from tests.support.scripted import connected, scripted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAMPLE = images.image()
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a self-signed certificate for 127.0.0.1 and localhost, with its key, into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncer test")])
+    now = dt.datetime.now(dt.UTC)
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def context(pem: Path, verify: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
+    """Return a server's context; ``verify`` says whether it wants a client certificate."""
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
+    made.load_cert_chain(pem)
+    made.verify_mode = verify
+    return made
+
+
+async def manifest(_request: web.BaseRequest) -> web.StreamResponse:
+    """Answer with a manifest."""
+    return web.Response(body=SAMPLE.manifest.raw, content_type=SAMPLE.manifest.media_type)
+
+
+async def test_configured_authority(pem: Path) -> None:
+    """A registry whose authority is configured is trusted."""
+    async with scripted(manifest, tls=context(pem)) as server:
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=str(pem)))
+        async with connected(server.address, settings=settings) as it:
+            assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
+
+
+async def test_unknown_authority(pem: Path) -> None:
+    """A certificate of an unknown authority ends it at the first try, and the hint says what to set."""
+    async with (
+        scripted(manifest, tls=context(pem)) as server,
+        connected(server.address, settings=RegistrySettings(host=server.address)) as it,
+    ):
+        with pytest.raises(CertificateError) as caught:
+            await it.client.repository("a").fetch_manifest("1")
+        assert it.clock.slept == []
+    assert "ca:" in caught.value.hint
+    assert server.seen == []
+
+
+async def test_insecure_is_for_the_registry_only(pem: Path) -> None:
+    """Leniency is for the configured host: another host that it redirects to is verified."""
+    async with scripted(manifest, tls=context(pem)) as storage:
+
+        async def handler(request: web.BaseRequest) -> web.StreamResponse:
+            if request.path.endswith("/direct"):
+                return await manifest(request)
+            return web.Response(status=307, headers={"Location": f"https://localhost:{storage.address[10:]}/x"})
+
+        async with scripted(handler, tls=context(pem)) as server:
+            settings = RegistrySettings(host=server.address, tls=TlsSettings(insecure=True))
+            async with connected(server.address, settings=settings) as it:
+                assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("direct")).digest
+                with pytest.raises(CertificateError):
+                    await it.client.repository("a").fetch_manifest("1")
+        assert storage.seen == []
+
+
+async def test_client_certificate(pem: Path) -> None:
+    """A client certificate is shown to the registry, and not to another port that it redirects to."""
+    async with scripted(manifest, tls=context(pem, ssl.CERT_REQUIRED)) as storage:
+
+        async def handler(request: web.BaseRequest) -> web.StreamResponse:
+            if request.path.endswith("/direct"):
+                return await manifest(request)
+            return web.Response(status=307, headers={"Location": f"https://{storage.address}/x"})
+
+        async with scripted(handler, tls=context(pem, ssl.CERT_REQUIRED)) as server:
+            tls = TlsSettings(ca=str(pem), cert=str(pem))
+            async with connected(server.address, settings=RegistrySettings(host=server.address, tls=tls)) as it:
+                assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("direct")).digest
+                with pytest.raises(SyncerError):
+                    await it.client.repository("a").fetch_manifest("1")
+        assert storage.seen == []
