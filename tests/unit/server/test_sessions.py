@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,23 @@ async def test_leftovers_after_the_offset_are_written_over(tmp_path: Path) -> No
     async with kept.hold("a", session.identifier, alive):
         await kept.receive(session, chunks([b"clean bytes"]), limit=None, exactly=None)
         assert session.path.read_bytes() == b"clean bytes"
+
+
+@pytest.mark.parametrize(("offset", "right"), [(-3, False), (3, True)])
+async def test_the_file_is_as_long_as_the_session(tmp_path: Path, offset: int, *, right: bool) -> None:
+    """What is committed is exactly what was hashed: more in the file is cut off, less is a wrong digest."""
+    kept = sessions(tmp_path)
+    session = await kept.open("a")
+    async with kept.hold("a", session.identifier, alive):
+        await kept.receive(session, chunks([b"twelve bytes"]), limit=None, exactly=None)
+        os.truncate(session.path, 12 + offset)
+        try:
+            await kept.verify(session, Digest.of(b"twelve bytes"))
+        except DigestMismatch:
+            assert not right
+        else:
+            assert right
+            assert session.path.read_bytes() == b"twelve bytes"
 
 
 async def test_memory_is_bounded_and_files_are_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
