@@ -11,7 +11,7 @@ from syncer.errors import CredentialsError
 from syncer.oci.reference import check_host
 from syncer.registry.credentials.authfile import parse_auth_file
 from syncer.registry.credentials.disk import Reading, read_again
-from syncer.registry.credentials.helper import Helpers
+from syncer.registry.credentials.helper_program import Helpers
 from syncer.registry.credentials.places import named_place, usual_places
 from syncer.registry.credentials.values import Anonymous, Credential
 

@@ -11,7 +11,7 @@ from anyio import to_thread
 from syncer.oci.reference import DOCKER_HUB, check_host
 from syncer.registry.credentials.authfile import HUB_KEY, AuthFile, encode_basic, entry_key
 from syncer.registry.credentials.disk import read_place, rewrite
-from syncer.registry.credentials.helper import Helpers
+from syncer.registry.credentials.helper_program import Helpers
 from syncer.registry.credentials.places import Format, Place, docker_place, named_place, usual_places
 from syncer.registry.credentials.values import Basic, IdentityToken
 

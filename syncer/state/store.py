@@ -1,0 +1,403 @@
+"""The state store: runs, tags, where content lives, and platform subsets.
+
+Nothing in it is needed for correctness. Records are written behind, in small batches, by one task:
+a process that is killed loses the last of them, and the next run asks the registries again. The
+queries are in ``queries.sql``, the schema in ``migrations/``.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import lowlevel
+
+from syncer.errors import LayoutError, StateError
+from syncer.events import Notice, RunStatus, TagOutcome
+from syncer.oci.digest import Digest
+from syncer.plan.records import TagRecord
+from syncer.state.backlog import Backlog, Batch
+from syncer.state.database import Database
+from syncer.state.records import RepositorySummary, RunRecord
+from syncer.state.statements import widened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from syncer.events import Observer
+
+#: How many repositories are named for one digest.
+MAX_LOCATIONS = 4
+#: Characters of an error that are kept.
+MAX_ERROR = 2000
+#: Rows that are turned into records between two turns of the loop.
+PAGE = 500
+
+_SUCCESSES = frozenset({TagOutcome.COPIED, TagOutcome.IN_SYNC})
+
+
+class StateStore:
+    """What is remembered between runs, in one SQLite file."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        """Use :meth:`open` or :meth:`read`."""
+        self._database = database
+        self._queries = database.queries
+        self._clock = clock
+        self._backlog = Backlog(self._commit)
+        self._is_writing = False
+        self._is_closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, path: Path, *, observer: Observer, clock: Callable[[], float] = time.time
+    ) -> AsyncIterator[Self]:
+        """Open the state file for this process alone; leaving writes what is queued and closes it.
+
+        A file that is not there is made; one that is damaged is renamed to ``<path>.corrupt-<UTC time>``,
+        told of by a Notice, and begun anew. An older schema is brought up to date.
+
+        Args:
+            path: the file; its lock is ``<path>.lock``.
+            observer: hears what a person should know.
+            clock: gives seconds since the epoch.
+
+        Raises:
+            StateLocked: when another process uses the file.
+            SchemaTooNew: when it was written by a newer version.
+            StorageFull: when there is no space for it, now or on leaving.
+            StateError: when it cannot be used for another reason.
+        """
+        database = await Database.open(path, clock=clock)
+        failure: Exception | None = None
+        # An error that leaves a task group is wrapped in a group; these leave after it.
+        async with anyio.create_task_group() as group:
+            store = cls(database, clock=clock)
+            store._is_writing = True
+            group.start_soon(store._backlog.run)
+            try:
+                for text in database.notices:
+                    observer.notify(Notice(where=str(database.path), text=text))
+                yield store
+            except Exception as error:  # noqa: BLE001 - raised again below, as it came
+                failure = error
+            finally:
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await store.close()
+                    except (StateError, LayoutError) as error:
+                        failure = failure or error
+        if failure is not None:
+            raise failure
+
+    @classmethod
+    @asynccontextmanager
+    async def read(cls, path: Path) -> AsyncIterator[Self]:
+        """Open the state file for reading only: no lock is needed, and a run may be writing it.
+
+        Raises:
+            StateError: when it is not there or cannot be read.
+            SchemaTooNew: when it was written by a newer version.
+        """
+        store = cls(await Database.read(path), clock=time.time)
+        try:
+            yield store
+        finally:
+            with anyio.CancelScope(shield=True):
+                await store.close()
+
+    async def close(self) -> None:
+        """Write what is queued and close the file; leaving :meth:`open` or :meth:`read` does it too.
+
+        Raises:
+            StorageFull, StateError: when what was queued could not be written and nobody was told yet.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            if self._is_writing:
+                await self._backlog.close()
+        finally:
+            await self._database.close()
+
+    async def flush(self) -> None:
+        """Wait until all that was recorded is written.
+
+        Raises:
+            StorageFull, StateError: when it could not be.
+        """
+        if self._is_writing:
+            await self._backlog.flush()
+
+    # ------------------------------------------------------------------ runs
+
+    async def begin_run(self, spec: str) -> str:
+        """Note that a run of ``spec`` begins, and return its id; runs that were never finished are interrupted.
+
+        Raises:
+            StorageFull, StateError: when it cannot be written.
+        """
+        started = self._clock()
+        run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(started))}-{secrets.token_hex(4)}"
+        await self._database.write(
+            [
+                (self._queries["interrupt_runs"], [{}]),
+                (self._queries["begin_run"], [{"id": run, "spec": spec, "started": started}]),
+            ]
+        )
+        return run
+
+    async def finish_run(self, run: str, status: RunStatus, summary: Mapping[str, int]) -> None:
+        """Note how a run ended, after all that it recorded.
+
+        Raises:
+            StorageFull, StateError: when it, or what was recorded, cannot be written.
+        """
+        await self.flush()
+        row = {"id": run, "status": status.value, "finished": self._clock(), "summary": json.dumps(dict(summary))}
+        await self._database.write([(self._queries["finish_run"], [row])])
+
+    async def runs(self, limit: int = 10) -> list[RunRecord]:
+        """Return the last ``limit`` runs, the newest first."""
+        rows = await self._database.fetch(self._queries["runs"], {"limit": limit})
+        return [
+            RunRecord(
+                run=run,
+                spec=spec,
+                status=RunStatus(status),
+                started=started,
+                finished=finished,
+                summary=json.loads(summary),
+            )
+            for run, spec, status, started, finished, summary in rows
+        ]
+
+    # ------------------------------------------------------------------ tags
+
+    async def record_tag(self, record: TagRecord) -> None:
+        """Remember what became of a tag; it is only queued, and waits when the queue is full.
+
+        Raises:
+            StorageFull, StateError: when an earlier record could not be written.
+        """
+        if not record.at:
+            record = replace(record, at=self._clock())
+        await self._queue().put_tag(record)
+
+    async def tags(self, target: str, tags: Sequence[str] | None = None) -> dict[str, TagRecord]:
+        """Return the last that is known of the tags of ``target``, all of them or those named.
+
+        ``target`` is ``registry/repository``; queued records are seen too.
+        """
+        queued = self._backlog.tags(target)
+        if tags is None:
+            found = {record.tag: record async for record in self._pages("tags_after", target=target)}
+            return {**found, **queued}
+        found = {}
+        wanted = list(dict.fromkeys(tags))
+        for sql, values in widened(self._queries["tags_named"], "tags", wanted):
+            rows = await self._database.fetch(sql, {"target": target, **values})
+            found.update((row[4], _tag_record(row)) for row in rows)
+        return {**found, **{tag: queued[tag] for tag in wanted if tag in queued}}
+
+    async def failures(self, run: str | None = None) -> list[TagRecord]:
+        """Return the tags that failed in ``run``, else in the last run, and have not been recorded since."""
+        await self.flush()
+        if run is None:
+            last = await self.runs(limit=1)
+            if not last:
+                return []
+            run = last[0].run
+        return [record async for record in self._pages("failures_after", run=run)]
+
+    async def unresolved(self) -> list[TagRecord]:
+        """Return every tag whose last outcome is a failure or a cancellation, in whatever run that was."""
+        await self.flush()
+        return [record async for record in self._pages("unresolved_after")]
+
+    async def summary(self) -> list[RepositorySummary]:
+        """Return what is known of each target repository, by name."""
+        await self.flush()
+        summaries: list[RepositorySummary] = []
+        rows = await self._database.fetch(self._queries["summary"])
+        for number, (target, outcome, count, succeeded, seen) in enumerate(rows):
+            if number % PAGE == 0:
+                await lowlevel.checkpoint()
+            if summaries and summaries[-1].target == target:
+                known = summaries.pop()
+            else:
+                known = RepositorySummary(target=target)
+            summaries.append(
+                replace(
+                    known,
+                    outcomes={**known.outcomes, TagOutcome(outcome): count},
+                    succeeded=max((at for at in (known.succeeded, succeeded) if at is not None), default=None),
+                    seen=max(known.seen, seen),
+                )
+            )
+        return summaries
+
+    # ------------------------------------------------------------------ content
+
+    async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
+        """Remember that the repository holds the digests; queued as :meth:`record_tag` does.
+
+        Raises:
+            StorageFull, StateError: when an earlier record could not be written.
+        """
+        seen = self._clock()
+        for digest in digests:
+            await self._queue().put_content(registry, repository, digest, seen)
+
+    async def forget_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
+        """Forget that the repository holds the digests; queued as :meth:`record_tag` does.
+
+        Raises:
+            StorageFull, StateError: when an earlier record could not be written.
+        """
+        for digest in digests:
+            await self._queue().put_content(registry, repository, digest, None)
+
+    async def locate(self, registry: str, digests: Collection[Digest]) -> dict[Digest, list[str]]:
+        """Return up to four repositories of the registry that hold each digest, the freshest first.
+
+        A digest that no repository is known to hold is left out; queued records are seen too.
+        """
+        queued = self._backlog.content(registry, digests)
+        # As many more are read as may be struck out again.
+        gone = max((list(places.values()).count(None) for places in queued.values()), default=0)
+        found: dict[Digest, dict[str, float]] = {}
+        for sql, values in widened(self._queries["locate"], "digests", list(digests)):
+            rows = await self._database.fetch(sql, {"registry": registry, "most": MAX_LOCATIONS + gone, **values})
+            for digest, repository, seen in rows:
+                found.setdefault(Digest(digest), {})[repository] = seen
+        for digest, places in queued.items():
+            known = found.setdefault(digest, {})
+            for repository, when in places.items():
+                if when is None:
+                    known.pop(repository, None)
+                else:
+                    known[repository] = when
+        return {digest: _freshest(places) for digest, places in found.items() if places}
+
+    async def held(self, registry: str, repository: str, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of the digests that exactly this repository is known to hold; queued records count."""
+        queued = self._backlog.content(registry, digests)
+        found: set[Digest] = set()
+        for sql, values in widened(self._queries["held"], "digests", list(digests)):
+            rows = await self._database.fetch(sql, {"registry": registry, "repository": repository, **values})
+            found.update(Digest(digest) for (digest,) in rows)
+        for digest, places in queued.items():
+            if repository in places:
+                (found.discard if places[repository] is None else found.add)(digest)
+        return found
+
+    # ------------------------------------------------------------------ subsets
+
+    async def record_subset(self, source: Digest, platforms: str, target: Digest) -> None:
+        """Remember the digest that a subset of an index has; queued as :meth:`record_tag` does.
+
+        Raises:
+            StorageFull, StateError: when an earlier record could not be written.
+        """
+        await self._queue().put_subset(source, platforms, target)
+
+    async def subset(self, source: Digest, platforms: str) -> Digest | None:
+        """Return the digest of a subset, when it is remembered."""
+        if queued := self._backlog.subset(source, platforms):
+            return queued
+        rows = await self._database.fetch(self._queries["subset"], {"source": source, "platforms": platforms})
+        return Digest(rows[0][0]) if rows else None
+
+    # ------------------------------------------------------------------ inside
+
+    def _queue(self) -> Backlog:
+        if not self._is_writing:
+            raise StateError(f"the state file {self._database.path} is open for reading only")
+        return self._backlog
+
+    async def _pages(self, query: str, **parameters: str) -> AsyncIterator[TagRecord]:
+        # By key and not by an open cursor: a reader that stays holds up the log's checkpoints.
+        sql = self._queries[query]
+        position: dict[str, str | int] = {"place": 0, "after": ""}
+        while True:
+            rows = await self._database.fetch(sql, {**position, **parameters, "limit": PAGE})
+            for row in rows:
+                yield _tag_record(row)
+            if len(rows) < PAGE:
+                return
+            position = {"place": rows[-1][10], "after": rows[-1][4]}
+
+    async def _commit(self, batch: Batch) -> None:
+        await self._database.write((self._queries[name], rows) for name, rows in _steps(batch))
+
+
+def _freshest(places: Mapping[str, float]) -> list[str]:
+    return sorted(places, key=lambda repository: (-places[repository], repository))[:MAX_LOCATIONS]
+
+
+def _steps(batch: Batch) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield the statements that write ``batch``, each with its rows."""
+    records = [record for tags in batch.tags.values() for record in tags.values()]
+    names = {name for record in records for name in (record.target, record.run, record.entry, record.source)}
+    yield "add_name", [{"name": name} for name in sorted(names)]
+    yield "record_tag", [_tag_row(record) for record in records]
+    words = [
+        {"registry": registry, "repository": repository, "digest": str(digest), "seen": seen}
+        for registry, digests in batch.content.items()
+        for digest, places in digests.items()
+        for repository, seen in places.items()
+    ]
+    present = [word for word in words if word["seen"] is not None]
+    homes = sorted({(word["registry"], word["repository"]) for word in present})
+    yield "add_repository", [{"registry": registry, "repository": repository} for registry, repository in homes]
+    yield "record_content", present
+    yield "forget_content", [word for word in words if word["seen"] is None]
+    yield (
+        "record_subset",
+        [
+            {"source": str(source), "platforms": platforms, "target": str(target)}
+            for (source, platforms), target in batch.subsets.items()
+        ],
+    )
+
+
+def _tag_row(record: TagRecord) -> dict[str, Any]:
+    return {
+        "target": record.target,
+        "tag": record.tag,
+        "run": record.run,
+        "entry": record.entry,
+        "source": record.source,
+        "outcome": record.outcome.value,
+        "source_digest": record.source_digest and str(record.source_digest),
+        "target_digest": record.target_digest and str(record.target_digest),
+        "error": record.error[:MAX_ERROR],
+        "at": record.at,
+        "succeeded": record.at if record.outcome in _SUCCESSES else None,
+    }
+
+
+def _tag_record(row: Sequence[Any]) -> TagRecord:
+    run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, _ = row
+    return TagRecord(
+        run=run,
+        entry=entry,
+        source=source,
+        target=target,
+        tag=tag,
+        outcome=TagOutcome(outcome),
+        source_digest=Digest(source_digest) if source_digest else None,
+        target_digest=Digest(target_digest) if target_digest else None,
+        error=error,
+        at=at,
+    )
