@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,5 +16,8 @@ T = TypeVar("T")
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
     """Run ``main`` to its end and return what it returns."""
+    # What was imported stays for good: it need not be looked at by every collection.
+    gc.freeze()
+    gc.enable()
     use_uvloop = importlib.util.find_spec("uvloop") is not None
     return anyio.run(main, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
