@@ -1,0 +1,175 @@
+"""From the words of a command line to an exit code: what every command has in common."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from syncer.cli.commands import COMMANDS, application
+from syncer.cli.exits import ExitCode, code_of
+from syncer.cli.rendering import bug_report, print_error, print_trace, say
+from syncer.errors import SyncerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: What typer makes of SIGINT; none of the commands returns it otherwise.
+_TYPER_INTERRUPTED = 130
+_NO_SECRETS = "Secrets do not belong on a command line, where every process can read them. "
+#: Options of Skopeo that Syncer does not have, and what to do instead.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        (
+            f"--{side}{name}"
+            for side in ("", "src-", "dest-")
+            for name in ("creds", "username", "password", "registry-token")
+        ),
+        f"{_NO_SECRETS}Use 'syncer login REGISTRY' once, or --authfile FILE.",
+    ),
+    **dict.fromkeys(
+        ("--no-creds", "--src-no-creds", "--dest-no-creds"),
+        "Give an empty file as --authfile to ask without credentials.",
+    ),
+    **dict.fromkeys(
+        ("--tls-verify", "--src-tls-verify", "--dest-tls-verify"),
+        "Say which it is: --src-plain-http or --dest-plain-http for HTTP, --src-insecure or --dest-insecure to take "
+        "any certificate (without src- and dest- where there is one side only).",
+    ),
+    **dict.fromkeys(
+        ("--cert-dir", "--src-cert-dir", "--dest-cert-dir"),
+        "Name the files: --src-ca, --src-cert and --src-key, or --dest-ca and so on (without src- and dest- where "
+        "there is one side only).",
+    ),
+    "-p": f"{_NO_SECRETS}Give the password with --password-stdin, or type it when you are asked.",
+    "--multi-arch": "All platforms are copied by default; choose some with --platform linux/amd64, once for each.",
+    "--preserve-digests": "There is nothing to ask for: digests never change, unless --platform chooses some.",
+    "--retry-times": "There is nothing to ask for: what fails in passing is tried again, within bounds.",
+    "--image-parallel-copies": "There is nothing to ask for: Syncer finds its own pace.",
+}
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that ``arguments`` name and return the exit code; nothing is raised."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of tags and files must not stop a command where the terminal cannot show them.
+            stream.reconfigure(errors="backslashreplace")
+    as_json = _wants_json(arguments)
+    try:
+        code = _invoke(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _reader_gone()
+    except KeyboardInterrupt:
+        code = _TYPER_INTERRUPTED
+    except Exception as raised:  # noqa: BLE001 - whatever it is, a person gets a paragraph and no traceback
+        code = _failed(raised, as_json=as_json)
+    if code == _TYPER_INTERRUPTED:
+        say("stopped")
+        return ExitCode.STOPPED
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    if not _names_command(arguments):
+        _help(arguments)
+        return ExitCode.USAGE
+    command = typer.main.get_command(application(arguments))
+    try:
+        returned = command.main(args=list(arguments), prog_name="syncer", standalone_mode=False)
+    except typer.TyperException as error:
+        raise _usage_error(error, arguments) from None
+    except typer.Abort:
+        return _TYPER_INTERRUPTED
+    return int(returned or 0)
+
+
+def _names_command(arguments: Sequence[str]) -> bool:
+    """Tell whether there is more than nothing, or than the name of a group."""
+    groups = {command.words[0] for command in COMMANDS if len(command.words) > 1}
+    return bool(arguments) and not (len(arguments) == 1 and arguments[0] in groups)
+
+
+def _help(arguments: Sequence[str]) -> None:
+    command = typer.main.get_command(application(arguments))
+    command.main(args=[*arguments, "--help"], prog_name="syncer", standalone_mode=False)
+
+
+def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "syncer"
+    option = getattr(error, "option_name", "")
+    message = error.format_message().replace("\n\t", " ").replace("\n", " ")
+    message = message[:1].lower() + message[1:]
+    # Who is logging in already needs no advice to log in.
+    advice = _ELSEWHERE.get("-p" if option == "--password" and path.endswith("login") else option)
+    if advice and message.startswith("no such option"):
+        return UsageError(f"'{path}' has no option {option}", hint=advice)
+    if option and path == "syncer":
+        return UsageError(message, hint=f"Options come after the command: syncer COMMAND {option} …")
+    words = [word for word in arguments if not word.startswith("-")][:2]
+    return UsageError(message, hint=_nearest(words) or f"See '{path} --help'.")
+
+
+def _nearest(words: list[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for a mistyped command
+
+    known = {command.words[0] for command in COMMANDS}
+    if not words or words[0] in known:
+        return ""
+    near = difflib.get_close_matches(words[0], known, n=1)
+    return f"Did you mean 'syncer {near[0]}'? 'syncer --help' lists the commands." if near else ""
+
+
+def _failed(raised: Exception, *, as_json: bool) -> int:
+    if os.environ.get("SYNCER_DEBUG") == "1":
+        print_trace(raised)
+    known, unknown = _sorted(raised)
+    if any(isinstance(error, BrokenPipeError) for error in unknown) and not known:
+        return _reader_gone()
+    if unknown:
+        print_error(bug_report(raised), as_json=as_json)
+        return ExitCode.FAILED
+    # Tasks side by side may fail together; the one that a retry does not cure is the one to tell.
+    error = min(known, key=lambda error: error.retryable)
+    print_error(error, as_json=as_json)
+    return code_of(error)
+
+
+def _sorted(raised: Exception) -> tuple[list[SyncerError], list[BaseException]]:
+    """Return the errors within ``raised``, ours and others."""
+    leaves = list(_leaves(raised))
+    return (
+        [error for error in leaves if isinstance(error, SyncerError)],
+        [error for error in leaves if not isinstance(error, SyncerError)],
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _reader_gone() -> int:
+    """Leave quietly when standard output was closed by its reader, as ``| head`` does."""
+    try:
+        # What is still in the buffer would fail once more when the interpreter ends.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass
+    return ExitCode.FAILED
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether errors are to be JSON, even when the command line cannot be understood."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=False)
+    return any(word == "--output=json" or (word == "--output" and value == "json") for word, value in pairs)

@@ -1,0 +1,56 @@
+"""Files that a command writes beside its result."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from syncer.errors import StorageFull, UsageError
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work begins whether ``path`` can be written.
+
+    Raises:
+        UsageError: when it cannot.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", hint="Name a file.")
+    if not folder.is_dir():
+        raise UsageError(f"there is no directory {folder}", hint=f"Make it, or write {path.name} elsewhere.")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"{path} cannot be written", hint="Check the permissions, or name another file.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` and a line end to ``path``: wholly, or not at all. A pipe or device is written as it is.
+
+    Raises:
+        StorageFull: when there is no space left.
+        UsageError: when it cannot be written for another reason.
+    """
+    line = text if text.endswith("\n") else f"{text}\n"
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(line, encoding="utf-8")
+            return
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(line)
+                # mkstemp makes files for one pair of eyes; a report is as open as any other file.
+                umask = os.umask(0)
+                os.umask(umask)
+                os.fchmod(file.fileno(), 0o666 & ~umask)
+            Path(name).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
+        raise kind(f"{path} cannot be written: {error.strerror or error}", hint="Check the directory.") from None

@@ -1,0 +1,116 @@
+"""``syncer run``, ``plan`` and ``status``: what a spec asks for, what is due, and what was done."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncer.app.loop import run as run_loop
+from syncer.app.running import plan_spec, run_spec
+from syncer.app.stopping import stoppable
+from syncer.app.surroundings import Surroundings
+from syncer.cli.exits import ExitCode, code_of_report
+from syncer.cli.files import check_writable, write_text
+from syncer.cli.options import AuthFile, Progressing, spread
+from syncer.cli.plans import print_plan
+from syncer.cli.rendering import print_json, say
+from syncer.cli.sessions import until
+from syncer.cli.voices import console, listeners
+from syncer.plan.document import Plan, dump_plan
+from syncer.spec.loader import load_spec
+from syncer.telemetry.report import Report
+from syncer.telemetry.summary import render_report
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
+
+
+@spread
+def run(
+    spec: SpecFile,
+    voice: Progressing,
+    recheck: Annotated[
+        bool,
+        typer.Option(
+            "--recheck",
+            help="Look at everything again, also at what is known to be in sync, and repair what is missing.",
+            show_default=False,
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Only the tags that failed when they were last tried.", show_default=False),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON too.", show_default=False)
+    ] = None,
+    authfile: AuthFile = "",
+) -> int:
+    """Bring the targets of a spec in step with their sources.
+
+    What fails does not stop the rest: it is listed at the end, and the exit code says so. Ctrl-C stops
+    cleanly, and the next run goes on from there.
+    """
+    loaded = load_spec(spec, os.environ)
+    if report is not None:
+        check_writable(report)
+    observers = listeners(voice, label="sync")
+    surroundings = Surroundings.of_process(authfile=authfile)
+    done: Report = run_loop(
+        lambda: stoppable(
+            lambda stop: run_spec(
+                loaded,
+                surroundings=surroundings,
+                observers=observers,
+                recheck=recheck,
+                retry_failed=retry_failed,
+                stop=stop,
+            ),
+            say=say,
+        )
+    )
+    if voice.as_json:
+        print_json(done.to_json())
+    else:
+        render_report(done, console())
+    if report is not None:
+        write_text(report, json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    return code_of_report(done)
+
+
+@spread
+def plan(
+    spec: SpecFile,
+    voice: Progressing,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the plan as JSON too.", show_default=False)
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 3 when something is due.", show_default=False)
+    ] = False,
+    authfile: AuthFile = "",
+) -> int:
+    """Show what a run would do; nothing is written.
+
+    Every tag is looked at on both sides, as a run would.
+    """
+    loaded = load_spec(spec, os.environ)
+    if out is not None:
+        check_writable(out)
+    observers = listeners(voice, label="plan")
+    surroundings = Surroundings.of_process(authfile=authfile)
+
+    async def work() -> tuple[Plan, Report]:
+        return await plan_spec(loaded, surroundings=surroundings, observers=observers)
+
+    made, report = run_loop(lambda: stoppable(lambda stop: until(stop, work), say=say))
+    if out is not None:
+        write_text(out, dump_plan(made))
+    if voice.as_json:
+        print_json(made.to_json() | {"failures": [failure.to_json() for failure in report.failures]})
+    else:
+        print_plan(made, report)
+    if report.failures or made.failures:
+        return code_of_report(report) or ExitCode.FAILED
+    return ExitCode.CHANGES_DUE if detailed_exitcode and made.due else ExitCode.DONE

@@ -1,0 +1,49 @@
+"""Who hears the events of a command: log lines, and bars or a heartbeat where something moves."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from syncer.telemetry.logs import LogLevel, LogObserver, configure_logging
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from syncer.cli.options import Voice
+    from syncer.events import Observer
+
+
+def logs(voice: Voice) -> LogObserver:
+    """Return the observer that writes log lines to standard error."""
+    level = LogLevel.ERROR if voice.quiet else LogLevel(voice.log_level.value)
+    return LogObserver(lambda: configure_logging(json=voice.log_format == "json", level=level), level=level)
+
+
+def listeners(voice: Voice, *, label: str) -> list[Observer]:
+    """Return who listens to a command that moves content.
+
+    Bars are for a terminal. Elsewhere a line every ten seconds says that it goes on, unless log lines
+    are JSON: then a line of prose between them would break their reader.
+    """
+    found: list[Observer] = [logs(voice)]
+    if voice.quiet or voice.no_progress:
+        return found
+    if sys.stderr.isatty() and voice.log_format != "json":
+        from rich.console import Console  # noqa: PLC0415 - only where there is something to draw on
+
+        from syncer.telemetry.progress import ProgressObserver  # noqa: PLC0415 - same
+
+        found.append(ProgressObserver(Console(stderr=True), label=label))
+    elif voice.log_format != "json":
+        from syncer.telemetry.heartbeat import HeartbeatObserver  # noqa: PLC0415 - only where no bars are
+
+        found.append(HeartbeatObserver(sys.stderr, label=label))
+    return found
+
+
+def console() -> Console:
+    """Return the console of standard output, for tables."""
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that most commands do without
+
+    return Console(file=sys.stdout, soft_wrap=False)

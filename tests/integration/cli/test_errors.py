@@ -1,0 +1,159 @@
+"""What goes wrong: one paragraph, the right exit code, and never a traceback."""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from syncer.registry.retry import RetryPolicy
+from tests.support.images import image
+from tests.support.scripted import scripted
+from tests.support.world import spec_between
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anyio.from_thread import BlockingPortal
+
+    from tests.integration.cli.conftest import Ran, Serve
+
+    Syncer = Callable[..., Ran]
+
+SAMPLE = image(seed="cli errors", size=4096)
+HEAD = "version: 1\nregistries:\n  a: {host: a.example}\n  b: {host: b.example}\n"
+SPEC_ERRORS = {
+    "unknown key": (HEAD + "sync:\n  - {from: a/x, to: b/x, tagz: {}}\n", "spec.yaml:6:26: sync[0].tagz"),
+    "tab": ("version: 1\n\tsync: []\n", "spec.yaml:2:1"),
+    "unset variable": (HEAD.replace("a.example", '"${NOT_SET}"') + "sync:\n  - {from: a/x, to: b/x}\n", "NOT_SET"),
+    "one target tag twice": (
+        HEAD + "sync:\n  - {name: one, from: a/x, to: b/z}\n  - {name: two, from: a/y, to: b/z}\n",
+        "two",
+    ),
+    "bad reference": (HEAD + "sync:\n  - {from: a/UPPER, to: b/x}\n", "UPPER"),
+}
+
+
+@pytest.mark.parametrize("name", SPEC_ERRORS)
+@pytest.mark.parametrize("command", ["run", "plan", "status", "spec validate"])
+def test_a_wrong_spec_is_told_before_any_request(syncer: Syncer, tmp_path: Path, name: str, command: str) -> None:
+    """Every command that reads a spec gives the place and the reason, and exits with 2."""
+    text, fragment = SPEC_ERRORS[name]
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text)
+    ran = syncer(*command.split(), str(spec))
+    assert ran.code == 2
+    assert fragment in ran.error
+    assert ran.out == ""
+    assert not (tmp_path / "syncer.db").exists()
+
+
+def test_a_bad_reference_is_a_usage_error(syncer: Syncer) -> None:
+    """The reference is named, and the grammar explained."""
+    ran = syncer("inspect", "https://example.com/x:y")
+    assert ran.code == 2
+    assert "it looks like a URL" in ran.error
+
+
+def test_an_unreachable_host(syncer: Syncer, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port where nothing listens is named; asking again later may help, so the code is 1."""
+    monkeypatch.setattr("syncer.registry.client.RetryPolicy", partial(RetryPolicy, tries=1))
+    with serve("gone") as registry:
+        address = registry.host
+    ran = syncer("list-tags", "--quiet", f"{address}/x")
+    assert ran.code == 1
+    assert f"cannot connect to {address}" in ran.error
+
+
+def test_a_wrong_password(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
+    """Credentials that are not taken exit with 8, and are not shown."""
+    (tmp_path / "htpasswd").write_text("bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    authfile = tmp_path / "auth.json"
+    with serve("locked", {"x:v1": SAMPLE}, auth="basic", htpasswd=tmp_path / "htpasswd") as registry:
+        pair = base64.b64encode(b"bob:CANARY-secret").decode()
+        authfile.write_text(json.dumps({"auths": {registry.host: {"auth": pair}}}))
+        ran = syncer("inspect", f"{registry.host}/x:v1", "--authfile", str(authfile))
+    assert ran.code == 8
+    assert "CANARY" not in ran.err
+    assert registry.host in ran.error
+
+
+def test_a_missing_repository(syncer: Syncer, serve: Serve) -> None:
+    """The repository is named."""
+    with serve("empty") as registry:
+        ran = syncer("list-tags", f"{registry.host}/no/such")
+    assert ran.code == 1
+    assert "no/such was not found" in ran.error
+
+
+def test_a_source_blob_that_is_corrupt(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
+    """Bytes that do not hash to their digest stop the copy with 4, and the target has no tag."""
+    digest = SAMPLE.manifest.layers[0].digest
+    with serve("source", {"x:v1": SAMPLE}):
+        pass
+    (tmp_path / "source" / "x" / "blobs" / "sha256" / digest.encoded).write_bytes(b"?" * 4096)
+    with serve("source") as source, serve("target") as target:
+        ran = syncer("copy", f"{source.host}/x:v1", f"{target.host}/y:v1")
+        tags = syncer("list-tags", f"{target.host}/y")
+    assert ran.code == 4
+    assert digest in ran.error
+    assert tags.code == 1 or tags.out == ""
+
+
+def test_a_run_over_a_corrupt_blob(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
+    """When all that failed is content, the run exits with 4; the report lists it with its place."""
+    digest = SAMPLE.manifest.layers[0].digest
+    with serve("source", {"x:v1": SAMPLE}):
+        pass
+    (tmp_path / "source" / "x" / "blobs" / "sha256" / digest.encoded).write_bytes(b"?" * 4096)
+    spec = tmp_path / "spec.yaml"
+    with serve("source") as source, serve("target") as target:
+        spec.write_text(spec_between(source.host, target.host, "from: source/x, to: target/y"))
+        ran = syncer("run", str(spec), "--output", "json")
+    failures = json.loads(ran.out)["failures"]
+    assert ran.code == 4, failures
+    assert [(failure["tag"], failure["error"]) for failure in failures] == [("v1", "DigestMismatch")]
+
+
+def test_a_target_without_space(syncer: Syncer, serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A registry whose disk is full ends a copy and a run with 9, and no manifest is written to it."""
+
+    async def full(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        return web.Response(status=507 if request.method == "POST" else 404)
+
+    spec = tmp_path / "spec.yaml"
+    with serve("source", {"x:v1": SAMPLE}) as source, portal.wrap_async_context_manager(scripted(full)) as target:
+        copied = syncer("copy", f"{source.host}/x:v1", f"{target.address}/y:v1")
+        spec.write_text(spec_between(source.host, target.address, "from: source/x, to: target/y"))
+        ran = syncer("run", str(spec))
+    assert (copied.code, ran.code) == (9, 9), copied.err
+    assert "507" in copied.error
+    assert "Free space in the registry" in copied.error
+    assert not any(line.startswith("PUT") for line in target.lines)
+
+
+def test_a_registry_that_cannot_delete_a_tag_is_left_as_it_is(syncer: Syncer, serve: Serve) -> None:
+    """Where a tag cannot be deleted on its own, nothing is, and the command says what would do more."""
+    with serve("target", {"x:v1": SAMPLE}, read_only=True) as registry:
+        ran = syncer("delete", f"{registry.host}/x:v1")
+        deletes = [record for record in registry.requests if record.method == "DELETE"]
+    assert ran.code == 1
+    assert "left as it is" in ran.error
+    assert "If that is meant, add --digest." in ran.error
+    assert all("sha256:" not in record.path for record in deletes)
+
+
+def test_json_errors_are_one_object(syncer: Syncer) -> None:
+    """With --output json the error is JSON on standard error, usage errors included."""
+    for arguments in (("inspect", "UPPER/x"), ("inspect", "--bogus"), ("bogus",)):
+        ran = syncer(*arguments, "--output", "json")
+        error = json.loads(ran.err)["error"]
+        assert set(error) == {"type", "message", "hint", "side"}
+        assert ran.out == ""
+        assert ran.code == 2

@@ -1,0 +1,200 @@
+"""Commands as processes of their own: streams, signals, start-up."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from tests.support.images import image, index
+from tests.support.world import spec_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.integration.cli.conftest import Serve
+
+SYNCER = (sys.executable, "-m", "syncer")
+
+
+def finished(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([*SYNCER, *arguments], capture_output=True, text=True, check=False, timeout=30)
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the test."""
+    process = subprocess.Popen([*SYNCER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line_of(stream: IO[str] | None) -> str:
+    """Return the next line of a process."""
+    assert stream is not None
+    return stream.readline()
+
+
+def test_the_version_imports_nothing_heavy() -> None:
+    """Neither typer nor rich nor pydantic nor aiohttp is needed to print a version."""
+    script = (
+        "import sys; from syncer.cli import main; main(['--version']); "
+        "print(sorted({'typer', 'rich', 'pydantic', 'aiohttp', 'structlog'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[1] == "[]"
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    """Help is quick: no client, no server, no spec."""
+    script = (
+        "import sys; from syncer.cli import main; main(['--help']); "
+        "print(sorted({'rich', 'aiohttp', 'structlog', 'aiosqlite'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_errors_go_to_standard_error_and_the_code_to_the_shell() -> None:
+    """A usage error exits with 2 and leaves standard output empty."""
+    ran = finished("inspect", "UPPER/x")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("syncer: error: invalid reference")
+
+
+def test_raw_bytes_reach_a_pipe_unchanged(serve: Serve) -> None:
+    """A manifest can be hashed by whatever reads the pipe, another syncer for example."""
+    sample = index(seed="pipe")
+    with serve("source", {"x:v1": sample}) as registry:
+        raw = subprocess.run([*SYNCER, "inspect", "--raw", f"{registry.host}/x:v1"], capture_output=True, check=True)
+    hashed = subprocess.run([*SYNCER, "manifest-digest", "-"], input=raw.stdout, capture_output=True, check=True)
+    assert hashed.stdout.decode() == f"{sample.digest}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_message() -> None:
+    """When the reader of standard output goes away, the command ends without a word."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        ran = subprocess.run([*SYNCER, "spec", "schema"], stdout=gone, stderr=subprocess.PIPE, check=False, timeout=30)
+    assert ran.stderr == b""
+    assert ran.returncode == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_served_registry_is_used_and_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    """It prints where it listens, another command finds it there, and a signal ends it with 0."""
+    with started("registry", "serve", str(tmp_path / "tree"), "--listen", "127.0.0.1:0", "--output", "json") as process:
+        address = json.loads(line_of(process.stdout))["address"]
+        assert finished("list-repos", address).returncode == 0
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_an_address_that_is_taken_is_told(serve: Serve, tmp_path: Path) -> None:
+    """A second server on one address ends with a usage error."""
+    with serve("first") as registry:
+        ran = finished("registry", "serve", str(tmp_path / "second"), "--listen", registry.host)
+    assert ran.returncode == 2
+    assert f"cannot listen on {registry.host}" in ran.stderr
+
+
+def test_a_run_that_is_stopped_says_so_and_the_next_one_goes_on(serve: Serve, tmp_path: Path) -> None:
+    """SIGTERM in the middle exits with 75 and a report; meanwhile a second run is refused, and a status is not."""
+    spec = tmp_path / "spec.yaml"
+    content = {"x:v1": image(seed="stopped", layers=4, size=300_000)}
+    with serve("source", content) as source, serve("target") as target:
+        # Slow enough to be met in the middle: a megabyte at fifty kilobytes a second.
+        text = spec_between(source.host, target.host, "from: source/x, to: target/y")
+        slow = text.replace("plain_http: true}", "plain_http: true, limits: {bandwidth: 50KiB/s}}", 1)
+        spec.write_text(slow)
+        with started("run", str(spec), "--output", "json", "--log-level", "debug") as process:
+            while "sync.blob_started" not in (line := line_of(process.stderr)):
+                assert line, "it ended before it moved anything"
+            second = finished("run", str(spec))
+            beside = finished("status", str(spec), "--output", "json")
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=20)
+        spec.write_text(text)
+        again = finished("run", str(spec), "--output", "json")
+    assert process.returncode == 75, err
+    assert json.loads(out)["status"] == "interrupted"
+    assert "SIGTERM: stopping" in err
+    assert (second.returncode, second.stdout) == (75, "")
+    assert str(process.pid) in second.stderr
+    assert json.loads(beside.stdout)["runs"][0]["status"] == "running"
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["totals"]["tags"]["copied"] == 1
+
+
+def test_a_copy_that_is_stopped_exits_with_75() -> None:
+    """SIGINT while a registry does not answer ends the copy in one paragraph."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with started("copy", f"{address}/x:v1", f"{address}/y:v1") as process:
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+            connection.close()
+    assert (process.returncode, out) == (75, "")
+    assert "SIGINT: stopping" in err
+    assert "syncer: error: stopped before the end. Run it again" in err
+
+
+def test_a_terminal_is_asked_for_the_password_without_an_echo(serve: Serve, tmp_path: Path) -> None:
+    """On a terminal the user name and the password are asked for, and the password does not show."""
+    password = "CANARY-typed"
+    digest = base64.b64encode(hashlib.sha1(password.encode()).digest()).decode()  # noqa: S324 - the file's format
+    (tmp_path / "htpasswd").write_text(f"bob:{{SHA}}{digest}\n")
+    master, slave = os.openpty()
+    with serve("locked", auth="basic", htpasswd=tmp_path / "htpasswd") as registry:
+        command = [*SYNCER, "login", registry.host, "--authfile", str(tmp_path / "auth.json")]
+        with subprocess.Popen(
+            command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        ) as process:
+            assert process.stderr is not None
+            assert process.stdout is not None
+            os.write(master, b"bob\n")
+            asked = b""
+            while b"Password of bob" not in asked:
+                asked += process.stderr.read(1)
+            # What is typed before echo is off would be thrown away: the prompt ends when it is.
+            asked += process.stderr.read(len(f" at {registry.host}: "))
+            os.write(master, f"{password}\n".encode())
+            out = process.stdout.read().decode()
+            err = process.stderr.read().decode()
+    echoed = os.read(master, 4096).decode()
+    os.close(master)
+    os.close(slave)
+    assert process.returncode == 0, err
+    assert f"Logged in to {registry.host} as bob" in out
+    assert "bob" in echoed
+    assert "CANARY" not in echoed + out + err
+
+
+def test_the_demo_keeps_serving_until_it_is_stopped() -> None:
+    """With --keep the commands that it suggests work, and Ctrl-C ends it with 0."""
+    with started("demo", "--keep") as process:
+        while not (line := line_of(process.stdout)).startswith("   syncer list-tags"):
+            assert process.poll() is None
+        tags = finished(*line.split()[1:])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert tags.stdout.split() == ["1.1", "2.0", "latest", tags.stdout.split()[-1]]
+    assert process.returncode == 0, err
+    assert "Both registries are stopped" in out

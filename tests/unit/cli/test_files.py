@@ -1,0 +1,45 @@
+"""Files beside the result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from syncer.cli.files import check_writable, write_text
+from syncer.errors import StorageFull, UsageError
+
+DEVICES = Path("/dev")
+
+
+def test_a_file_is_written_with_a_line_end_and_the_usual_mode(tmp_path: Path) -> None:
+    """Others may read it as far as the umask lets them, and no other file is left."""
+    before = os.umask(0o022)
+    try:
+        write_text(tmp_path / "digest", "sha256:0")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "digest").read_text() == "sha256:0\n"
+    assert (tmp_path / "digest").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["digest"]
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    """A directory, and a file in a directory that is not there, are refused."""
+    for path in (tmp_path, tmp_path / "no" / "file"):
+        with pytest.raises(UsageError):
+            check_writable(path)
+    check_writable(tmp_path / "file")
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    """ENOSPC is no usage error."""
+    with pytest.raises(StorageFull):
+        write_text(DEVICES / "full", "x")
+
+
+def test_a_device_is_written_as_it_is() -> None:
+    """A device is not replaced by a file."""
+    write_text(DEVICES / "null", "x")
+    assert not (DEVICES / "null").is_file()
