@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import anyio
 
 from syncer.app.places import SpecPlaces
+from syncer.app.stopping import until
+from syncer.engine.fanout import open_group
 from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
 from syncer.events import Observers, RunFinished, RunStarted, RunStatus
@@ -69,11 +71,13 @@ async def run_spec(
         observer.notify(RunStarted(run=run, spec=spec.file, entries=len(spec.entries)))
         status = RunStatus.INTERRUPTED
         try:
-            async with SpecPlaces.open(spec, surroundings, observer) as places, _beside(observers):
+            async with SpecPlaces.open(spec, surroundings, observer) as places, beside(observers):
                 only = await _failed(state) if retry_failed else None
                 work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only)
-                stopped = await _until(stop, work)
-            if not stopped:
+                if stop is None:
+                    await work.execute()
+                is_done = stop is None or await until(stop, work.execute)
+            if is_done:
                 status = RunStatus.FAILED if recorder.report().failures else RunStatus.DONE
         finally:
             observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
@@ -97,7 +101,7 @@ async def plan_spec(
     async with (
         _remembered(spec) as journal,
         SpecPlaces.open(spec, surroundings, observer) as places,
-        _beside(observers),
+        beside(observers),
     ):
         actions = await SyncRun(spec.entries, places, journal, observer).plan()
     status = RunStatus.FAILED if recorder.report().failures else RunStatus.DONE
@@ -105,29 +109,10 @@ async def plan_spec(
     return Plan.of(actions, spec=spec.file), recorder.report()
 
 
-async def _until(stop: anyio.Event | None, work: SyncRun) -> bool:
-    """Execute ``work``, but no longer than until ``stop`` is set; tell whether it was."""
-    if stop is None:
-        await work.execute()
-        return False
-    async with anyio.create_task_group() as group:
-
-        async def watch() -> None:
-            await stop.wait()
-            group.cancel_scope.cancel()
-
-        group.start_soon(watch)
-        await work.execute()
-        # From here on it is too late to stop: what was to be done is done.
-        group.cancel_scope.cancel()
-        return False
-    return True
-
-
 @asynccontextmanager
-async def _beside(observers: Sequence[Observer]) -> AsyncIterator[None]:
+async def beside(observers: Sequence[Observer]) -> AsyncIterator[None]:
     """Run the ticking ones of ``observers`` for the length of the block."""
-    async with anyio.create_task_group() as group:
+    async with open_group() as group:
         for observer in observers:
             if isinstance(observer, Ticking):
                 group.start_soon(observer.run)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from syncer.engine.fanout import open_group
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -35,8 +37,25 @@ async def stoppable(call: Callable[[anyio.Event], Awaitable[T]], *, say: Callabl
                 say(f"{signal.Signals(number).name}: stopping; a second one stops at once")
                 stop.set()
 
-    async with anyio.create_task_group() as group:
+    async with open_group() as group:
         group.start_soon(watch)
         result = await call(stop)
         group.cancel_scope.cancel()
     return result
+
+
+async def until(stop: anyio.Event, work: Callable[[], Awaitable[object]]) -> bool:
+    """Run ``work``, but no longer than until ``stop`` is set; tell whether it came to its own end."""
+    is_done = False
+    async with open_group() as group:
+
+        async def watch() -> None:
+            await stop.wait()
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        await work()
+        # From here on it is too late to stop: what was to be done is done.
+        is_done = True
+        group.cancel_scope.cancel()
+    return is_done

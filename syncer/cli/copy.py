@@ -8,13 +8,14 @@ import typer
 from syncer.app.copying import copy_image
 from syncer.app.loop import run
 from syncer.app.places import Opened
+from syncer.app.running import beside
 from syncer.app.stopping import stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode
 from syncer.cli.files import check_writable, write_text
 from syncer.cli.options import AuthFile, Progressing, SourceReach, TargetReach, spread
 from syncer.cli.rendering import print_json, print_line, say
-from syncer.cli.sessions import beside, until
+from syncer.cli.sessions import until
 from syncer.cli.voices import listeners
 from syncer.engine.images import Copied
 from syncer.errors import UsageError
@@ -81,7 +82,7 @@ def copy(
     surroundings = Surroundings.of_process(authfile=authfile)
 
     async def work() -> Copied:
-        async with Opened(surroundings, observer) as opened:
+        async with beside(observers), Opened(surroundings, observer) as opened:
             return await copy_image(
                 from_reference,
                 to_reference,
@@ -93,7 +94,7 @@ def copy(
                 target_reach=target_reach.reach(),
             )
 
-    copied = run(lambda: stoppable(lambda stop: until(stop, lambda: beside(observers, work)), say=say))
+    copied = run(lambda: stoppable(lambda stop: until(stop, work), say=say))
     if digestfile is not None:
         write_text(digestfile, copied.digest)
     if voice.as_json:

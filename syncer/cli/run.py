@@ -18,6 +18,7 @@ from syncer.cli.plans import print_plan
 from syncer.cli.rendering import print_json, say
 from syncer.cli.sessions import until
 from syncer.cli.voices import console, listeners
+from syncer.events import RunStatus
 from syncer.plan.document import Plan, dump_plan
 from syncer.spec.loader import load_spec
 from syncer.telemetry.report import Report
@@ -76,6 +77,8 @@ def run(
         render_report(done, console())
     if report is not None:
         write_text(report, json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    if done.status is RunStatus.INTERRUPTED:
+        say(f"stopped; what was done is kept. To go on: syncer run {spec}")
     return code_of_report(done)
 
 

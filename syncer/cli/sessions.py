@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-import anyio
-
+from syncer.app import stopping
 from syncer.app.loop import run
 from syncer.app.places import Opened
-from syncer.app.running import Ticking
 from syncer.app.surroundings import Surroundings
 from syncer.cli.voices import logs
 from syncer.errors import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
+
+    import anyio
 
     from syncer.cli.options import Voice
-    from syncer.events import Observer
 
 T = TypeVar("T")
 
@@ -32,17 +31,6 @@ def opened(work: Callable[[Opened], Awaitable[T]], *, voice: Voice, authfile: st
     return run(body)
 
 
-async def beside(observers: Sequence[Observer], work: Callable[[], Awaitable[T]]) -> T:
-    """Run ``work``, and beside it those of ``observers`` that draw or write as time passes."""
-    async with anyio.create_task_group() as group:
-        for observer in observers:
-            if isinstance(observer, Ticking):
-                group.start_soon(observer.run)
-        result = await work()
-        group.cancel_scope.cancel()
-    return result
-
-
 async def until(stop: anyio.Event, work: Callable[[], Awaitable[T]]) -> T:
     """Run ``work``, but no longer than until ``stop`` is set.
 
@@ -50,16 +38,11 @@ async def until(stop: anyio.Event, work: Callable[[], Awaitable[T]]) -> T:
         Interrupted: when it was stopped before its end.
     """
     results: list[T] = []
-    async with anyio.create_task_group() as group:
 
-        async def watch() -> None:
-            await stop.wait()
-            group.cancel_scope.cancel()
-
-        group.start_soon(watch)
+    async def keep() -> None:
         results.append(await work())
-        group.cancel_scope.cancel()
-    if not results:
+
+    if not await stopping.until(stop, keep):
         raise Interrupted(
             "stopped before the end", hint="Run it again to go on: what was sent whole is not sent again."
         )

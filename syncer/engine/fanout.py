@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -10,7 +10,9 @@ import anyio
 from syncer.errors import SyncerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+
+    from anyio.abc import TaskGroup
 
 K = TypeVar("K")
 
@@ -25,10 +27,17 @@ async def run_all(calls: Sequence[Callable[[], Coroutine[Any, Any, object]]]) ->
     if len(calls) == 1:
         await calls[0]()
         return
+    async with open_group() as group:
+        for call in calls:
+            group.start_soon(call)
+
+
+@asynccontextmanager
+async def open_group() -> AsyncIterator[TaskGroup]:
+    """Open a task group whose failures leave as :func:`run_all` lets them."""
     try:
         async with anyio.create_task_group() as group:
-            for call in calls:
-                group.start_soon(call)
+            yield group
     except BaseExceptionGroup as errors:
         raise only_syncer_error(errors) from None
 

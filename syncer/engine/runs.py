@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from syncer.engine.blobs import BlobMover, blamed_on
-from syncer.engine.fanout import only_syncer_error
+from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
 from syncer.engine.repositories import RepositoryPair, RepositorySync
@@ -19,6 +19,8 @@ from syncer.events import EntryFailed, RepositoryFinished, RepositoryListed, Rep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from anyio.abc import TaskGroup
 
     from syncer.content import Catalog, Source, Target
     from syncer.engine.journal import Journal
@@ -140,14 +142,11 @@ class SyncRun:
     # ------------------------------------------------------------------ fan out
 
     async def _for_each_tag(self, work: Work) -> None:
-        try:
-            async with anyio.create_task_group() as group:
-                for entry in self._entries:
-                    await self._start_entry(entry, work, group)
-        except BaseExceptionGroup as errors:
-            raise only_syncer_error(errors) from None
+        async with open_group() as group:
+            for entry in self._entries:
+                await self._start_entry(entry, work, group)
 
-    async def _start_entry(self, entry: SyncEntry, work: Work, group: anyio.abc.TaskGroup) -> None:
+    async def _start_entry(self, entry: SyncEntry, work: Work, group: TaskGroup) -> None:
         try:
             async with aclosing(self._expand(entry)) as repositories:
                 async for repository in repositories:
@@ -230,13 +229,10 @@ class SyncRun:
                 source=pair.source_name, target=pair.target_name, listed=listing.listed, selected=len(wanted)
             )
         )
-        try:
-            async with anyio.create_task_group() as group:
-                for tag in wanted:
-                    await self._images.acquire()
-                    group.start_soon(self._one, work, sync, tag)
-        except BaseExceptionGroup as errors:
-            raise only_syncer_error(errors) from None
+        async with open_group() as group:
+            for tag in wanted:
+                await self._images.acquire()
+                group.start_soon(self._one, work, sync, tag)
 
     async def _one(self, work: Work, sync: RepositorySync, tag: str) -> None:
         try:

@@ -10,7 +10,7 @@ import anyio
 import structlog
 from aiohttp import web
 
-from syncer.errors import ContentError, NotFound, SyncerError
+from syncer.errors import ContentError, NotFound, StorageFull, SyncerError
 from syncer.server.auth import Need
 from syncer.server.errors import ErrorCode, error_response, refusal
 from syncer.server.exchange import Exchange
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("syncer.server")
 
 _NOT_FOUND = {
-    Endpoint.BLOB: ErrorCode.BLOB_UNKNOWN,
-    Endpoint.MANIFEST: ErrorCode.MANIFEST_UNKNOWN,
-    Endpoint.UPLOAD: ErrorCode.BLOB_UPLOAD_UNKNOWN,
+    Endpoint.BLOB: (ErrorCode.BLOB_UNKNOWN, "blob {reference} is not in {repository}"),
+    Endpoint.MANIFEST: (ErrorCode.MANIFEST_UNKNOWN, "manifest {reference} is not in {repository}"),
+    Endpoint.UPLOAD: (
+        ErrorCode.BLOB_UPLOAD_UNKNOWN,
+        "there is no such upload session in {repository}; it was committed, cancelled or has expired",
+    ),
 }
+_NO_REPOSITORY = (ErrorCode.NAME_UNKNOWN, "there is no repository {repository}")
 #: What a path is taken for until it has been read.
 _NOWHERE = Route(endpoint=Endpoint.BASE)
 _READING = ("GET", "HEAD")
@@ -99,12 +103,14 @@ class Dispatcher:
             if (refused := await self._authorize(exchange)) is not None:
                 return refused
             return await act(exchange)
-        except NotFound as error:
-            return error_response(404, _NOT_FOUND.get(exchange.route.endpoint, ErrorCode.NAME_UNKNOWN), error.message)
+        except NotFound:
+            return _absence(exchange.route)
         except (SyncerError, OSError) as error:
             # Damaged content that is read is our failure; content that is sent to us is the client's.
             ours = isinstance(error, ContentError) and request.method in _READING
             answer = None if ours else refusal(error)
+            if isinstance(error, StorageFull):
+                _log.error("storage.full", method=request.method, path=request.path, reason=error.message)
             return answer if answer is not None else self._failed(request, error)
         except Exception as error:  # noqa: BLE001 - the last stop: a client gets an answer, never a traceback
             return self._failed(request, error)
@@ -152,6 +158,12 @@ class Dispatcher:
                 user=exchange.identity.user,
             )
         )
+
+
+def _absence(route: Route) -> web.Response:
+    """Return the 404 of an endpoint; what the layout says of it would name directories of this machine."""
+    code, message = _NOT_FOUND.get(route.endpoint, _NO_REPOSITORY)
+    return error_response(404, code, message.format(reference=route.reference[:160], repository=route.repository))
 
 
 def _needs(request: web.Request, route: Route) -> list[Need]:

@@ -58,7 +58,6 @@ _TRANSLATION: tuple[tuple[type[SyncerError], int, ErrorCode], ...] = (
     (SizeExceedsLimit, 413, ErrorCode.SIZE_INVALID),
     (MalformedManifest, 400, ErrorCode.MANIFEST_INVALID),
     (UnsupportedMediaType, 400, ErrorCode.MANIFEST_INVALID),
-    (StorageFull, 507, ErrorCode.DENIED),
 )
 
 
@@ -87,9 +86,10 @@ def errors_response(
 
 def refusal(error: SyncerError | OSError, *, headers: Mapping[str, str] | None = None) -> web.Response | None:
     """Return the answer that stands for ``error``, or None when it is our failure and not the client's."""
+    if isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+        # In our own words: the error names a directory of this machine.
+        return error_response(507, ErrorCode.DENIED, "no space is left on the registry's device", headers=headers)
     if isinstance(error, OSError):
-        if error.errno in _NO_SPACE:
-            return error_response(507, ErrorCode.DENIED, "no space is left on the registry's device", headers=headers)
         return None
     if isinstance(error, StatusError):
         code = ErrorCode(error.codes[0]) if error.codes else ErrorCode.UNKNOWN

@@ -37,7 +37,8 @@ _HEADER = re.compile(
 _PROSE = (
     r"(?:auth\w*|challenges?|credentials?|header|is|nor|only|or|realm|schemes?|tokens?|and|was)\b(?![=+/.~_-]*[\w=])"
 )
-_SCHEME = re.compile(rf"(?i)\b(bearer|basic|digest|negotiate)\s+(?!realm=)(?!{_PROSE})[A-Za-z0-9._~+/-]+=*")
+#: Not "digest": that scheme's credentials are parameters with quotes, and the word is one of ours.
+_SCHEME = re.compile(rf"(?i)\b(bearer|basic|negotiate)\s+(?!realm=)(?!{_PROSE})[A-Za-z0-9._~+/-]+=*")
 _PAIR = re.compile(
     rf"(?i)\b({_SENSITIVE})(?:([\"']\s*:\s*){_VALUE}|(=)(?:{_VALUE}|[^\s,;&)}}\]]+))"
     r"|\b(password|passwd|passphrase|secret)(:\s+)\S+"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import ipaddress
 import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.integration.server.peer import Peer
 
 MIB = 1024 * 1024
+ABSENT = Digest.of(b"absent")
 
 
 @pytest.fixture
@@ -139,6 +141,54 @@ async def test_failure_is_no_traceback(peer: Peer, monkeypatch: pytest.MonkeyPat
     answer = await peer.ask("GET", "/v2/app/tags/list")
     assert (answer.status, answer.codes) == (500, ["UNKNOWN"])
     assert b"ZeroDivision" not in answer.body
+
+
+@pytest.mark.parametrize("repository", ["team/app", "team/nowhere"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "manifests/absent"),
+        ("DELETE", "manifests/absent"),
+        ("GET", f"manifests/{ABSENT}"),
+        ("DELETE", f"manifests/{ABSENT}"),
+        ("GET", f"blobs/{ABSENT}"),
+        ("DELETE", f"blobs/{ABSENT}"),
+        ("GET", f"blobs/uploads/{'0' * 32}"),
+    ],
+)
+async def test_absence_tells_no_directory(peer: Peer, repository: str, method: str, path: str) -> None:
+    """A 404 names the repository and what it lacks, and never a directory of the server's machine."""
+    await peer.push("team/app", images.image(), "1")
+    answer = await peer.ask(method, f"/v2/{repository}/{path}")
+    assert answer.status == 404
+    (error,) = answer.document["errors"]
+    assert repository in error["message"]
+    assert str(peer.tree.root).encode() not in answer.body
+
+
+async def test_absent_repository_tells_no_directory(peer: Peer) -> None:
+    """The tags of a repository that is not there are 404 NAME_UNKNOWN, in the server's own words."""
+    answer = await peer.ask("GET", "/v2/team/nowhere/tags/list")
+    assert (answer.status, answer.codes) == (404, ["NAME_UNKNOWN"])
+    assert answer.document["errors"][0]["message"] == "there is no repository team/nowhere"
+
+
+async def test_full_disk_tells_no_directory(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that the disk has no space for is 507; the log names the directory, and the answer does not."""
+    sample = images.image()
+    for data in sample.blobs.values():
+        await peer.push_blob("app", data)
+
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr("os.writev", full)
+        answer = await peer.put_manifest("app", sample.manifest, "1")
+    assert (answer.status, answer.codes) == (507, ["DENIED"])
+    assert str(peer.tree.root).encode() not in answer.body
+    assert [log["event"] for log in logs if str(peer.tree.root) in log.get("reason", "")] == ["storage.full"]
+    assert (await peer.put_manifest("app", sample.manifest, "1")).status == 201
 
 
 async def test_stop_lets_requests_end(tmp_path: Path) -> None:
