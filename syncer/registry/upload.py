@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from syncer.content import BlobOutcome
 from syncer.errors import (
@@ -68,7 +69,7 @@ async def begin(repository: RegistryRepository, descriptor: Descriptor, mount_fr
     if capabilities.mount is not False:
         source = mount_from or repository.repository
         try:
-            reply = await repository.client.exchange(_mount_call(repository, descriptor, source))
+            reply = await _opening(repository, descriptor, _mount_call(repository, descriptor, source))
         except (CertificateError, RateLimited):
             # Neither is about the mount, and both would only happen again.
             raise
@@ -328,8 +329,44 @@ def _open_call(repository: RegistryRepository, descriptor: Descriptor) -> Call:
 
 
 async def _open(repository: RegistryRepository, descriptor: Descriptor) -> URL:
-    reply = await repository.client.exchange(_open_call(repository, descriptor))
+    reply = await _opening(repository, descriptor, _open_call(repository, descriptor))
     return _location(repository, descriptor, reply)
+
+
+async def _opening(repository: RegistryRepository, descriptor: Descriptor, call: Call) -> Reply:
+    """Send a POST that may open an upload; when cancelled meanwhile, wait a moment for where it is, to give it up.
+
+    Otherwise every stop would leave sessions behind that only the registry's own purge removes.
+    """
+    reply: Reply | None = None
+    failure: SyncerError | None = None
+
+    async def hasten(shield: anyio.CancelScope) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            shield.deadline = anyio.current_time() + ABORT_DEADLINE
+
+    try:
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope(shield=True) as shield:
+                group.start_soon(hasten, shield)
+                try:
+                    reply = await repository.client.exchange(call)
+                except SyncerError as failed:
+                    failure = failed
+            group.cancel_scope.cancel()
+        # The group swallows a cancellation of its own making only; one from outside is raised here at the latest.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class():
+        if reply is not None and reply.status == 202:  # noqa: PLR2004 - Accepted: an upload was opened
+            with anyio.CancelScope(shield=True):
+                await UploadSession(repository, descriptor, _location(repository, descriptor, reply)).abort()
+        raise
+    if failure is not None:
+        raise failure
+    assert reply is not None  # noqa: S101 - for the type checker: neither means cancelled, which was raised above
+    return reply
 
 
 def _location(repository: RegistryRepository, descriptor: Descriptor, reply: Reply) -> URL:

@@ -395,6 +395,26 @@ async def test_cancellation_deletes_the_session_and_leaves_no_task() -> None:
         assert not {task for task in ours if not task.done() and "web_protocol" not in repr(task)}
 
 
+async def test_a_session_opened_while_we_are_cancelled_is_given_up() -> None:
+    """A cancelled POST still learns where the upload is, and deletes it."""
+    asked, cancelled = anyio.Event(), anyio.Event()
+    registry = Registry()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            asked.set()
+            await cancelled.wait()
+        return await registry.handle(request)
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        async with anyio.create_task_group() as group:
+            group.start_soon(target(it).begin_blob, BLOB)
+            await asked.wait()
+            group.cancel_scope.cancel()
+            cancelled.set()
+        assert [MOUNT, delete(1)] == server.lines
+
+
 async def test_abort() -> None:
     """Giving a session up is one DELETE, and failures of it are nobody's business; a second one does nothing."""
     registry = Registry(delete=[web.Response(status=500)])
