@@ -400,7 +400,7 @@ async def test_a_session_opened_while_we_are_cancelled_is_given_up() -> None:
     asked, cancelled = anyio.Event(), anyio.Event()
     registry = Registry()
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "POST":
             asked.set()
             await cancelled.wait()
