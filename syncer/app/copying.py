@@ -8,7 +8,7 @@ from syncer.engine.blobs import BlobMover, blamed_on
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import Copied, CopyOptions, ImageCopier
 from syncer.engine.journal import MemoryJournal
-from syncer.errors import Denied, Side, Unauthorized, Unsupported
+from syncer.errors import Denied, NotFound, Side, Unauthorized, Unsupported
 from syncer.oci.reference import PathReference, Reference, Transport
 from syncer.oci.referrers import is_companion
 
@@ -69,5 +69,6 @@ async def _companions(origin: Source) -> frozenset[str] | None:
     try:
         with blamed_on(Side.SOURCE):
             return frozenset([tag async for tag in origin.tags() if is_companion(tag)])
-    except (Denied, Unauthorized, Unsupported):
+    except (Denied, NotFound, Unauthorized, Unsupported):
+        # Some registries list no tags of a repository whose images have none, or list nothing to anybody.
         return None

@@ -6,17 +6,19 @@ commands by references.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 
 from syncer.app.registries import USER_AGENT, client_of_spec, is_loopback, keychain
 from syncer.errors import InvalidReference, Side
 from syncer.oci.reference import PathReference, Reference, Transport, check_host
 from syncer.registry.client import RegistryClient
+from syncer.registry.referrers import FallbackTags
 from syncer.registry.settings import RegistrySettings, TlsSettings
 from syncer.spec.values import LayoutSpec, RegistrySpec
 
@@ -52,14 +54,22 @@ class SpecPlaces:
         used = {name for entry in spec.entries for name in (entry.source_registry, entry.target_registry)}
         clients: dict[str, RegistryClient] = {}
         trees: dict[str, LayoutTree] = {}
+        # Two keys may mean one registry or one tree, and what guards against oneself must be one, too.
+        lists: defaultdict[str, FallbackTags] = defaultdict(FallbackTags)
+        opened: dict[Path, LayoutTree] = {}
         async with AsyncExitStack() as stack:
             for name in sorted(used):
                 match spec.registries[name]:
                     case RegistrySpec() as registry:
-                        client = client_of_spec(registry, surroundings, observer)
+                        client = client_of_spec(
+                            registry, surroundings, observer, fallback_tags=lists[registry.location]
+                        )
                         clients[name] = await stack.enter_async_context(client)
                     case LayoutSpec(path=path):
-                        trees[name] = await stack.enter_async_context(_layout_tree(path))
+                        place = await to_thread.run_sync(path.resolve)
+                        if place not in opened:
+                            opened[place] = await stack.enter_async_context(_layout_tree(path))
+                        trees[name] = opened[place]
             yield cls(clients, trees)
 
     def source(self, registry: str, repository: str) -> Source:
@@ -104,6 +114,7 @@ class Opened:
         self._observer = observer
         self._stack = AsyncExitStack()
         self._clients: dict[tuple[str, Reach], RegistryClient] = {}
+        self._lists: defaultdict[str, FallbackTags] = defaultdict(FallbackTags)
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -161,7 +172,9 @@ class Opened:
         plain_http = is_loopback(host) if reach.plain_http is None else reach.plain_http
         tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
         settings = RegistrySettings(host=host, plain_http=plain_http, tls=tls, user_agent=USER_AGENT)
-        client = RegistryClient(settings, keychain(self._surroundings), self._observer)
+        client = RegistryClient(
+            settings, keychain(self._surroundings), self._observer, fallback_tags=self._lists[host]
+        )
         self._clients[host, reach] = await self._stack.enter_async_context(client)
         return client
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syncer.app.surroundings import Surroundings
     from syncer.events import Observer
     from syncer.registry.credentials.values import Credential
+    from syncer.registry.referrers import FallbackTags
     from syncer.spec.values import RegistrySpec, TlsFiles
 
 USER_AGENT = f"syncer/{__version__}"
@@ -36,8 +37,10 @@ def keychain(surroundings: Surroundings, explicit: dict[str, Credential] | None 
     )
 
 
-def client_of_spec(spec: RegistrySpec, surroundings: Surroundings, observer: Observer) -> RegistryClient:
-    """Return a client for a registry of the spec."""
+def client_of_spec(
+    spec: RegistrySpec, surroundings: Surroundings, observer: Observer, *, fallback_tags: FallbackTags | None = None
+) -> RegistryClient:
+    """Return a client for a registry of the spec; clients of one registry share their ``fallback_tags``."""
     limits = spec.limits
     defaults = RegistrySettings(host=spec.host)
     settings = RegistrySettings(
@@ -51,7 +54,7 @@ def client_of_spec(spec: RegistrySpec, surroundings: Surroundings, observer: Obs
         user_agent=USER_AGENT,
     )
     explicit = {spec.host: credential} if (credential := _credential(spec)) else None
-    return RegistryClient(settings, keychain(surroundings, explicit), observer)
+    return RegistryClient(settings, keychain(surroundings, explicit), observer, fallback_tags=fallback_tags)
 
 
 def is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
 from syncer.events import Observers, RunFinished, RunStarted, RunStatus
 from syncer.plan.document import Plan
+from syncer.plan.records import Unresolved
 from syncer.telemetry.recorder import ReportObserver
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from syncer.engine.journal import Journal
     from syncer.events import Observer
     from syncer.spec.values import Spec
-    from syncer.state.store import StateStore
     from syncer.telemetry.report import Report
 
 
@@ -53,7 +53,7 @@ async def run_spec(
         surroundings: environment, home, credential file.
         observers: hear every event; those with a ``run`` method run beside.
         recheck: look at everything again, in-sync images included, and repair what is missing.
-        retry_failed: look only at tags that failed when they were looked at last.
+        retry_failed: look only at what failed, or was not reached, when it was looked at last.
         stop: when set, the run stops cleanly and the report says it was interrupted.
 
     Raises:
@@ -72,7 +72,7 @@ async def run_spec(
         status = RunStatus.INTERRUPTED
         try:
             async with SpecPlaces.open(spec, surroundings, observer) as places, beside(observers):
-                only = await _failed(state) if retry_failed else None
+                only = Unresolved.of(await state.unresolved()) if retry_failed else None
                 work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only)
                 if stop is None:
                     await work.execute()
@@ -130,10 +130,6 @@ async def _remembered(spec: Spec) -> AsyncIterator[Journal]:
         return
     async with StateStore.read(spec.state) as state:
         yield ReadOnlyJournal(state)
-
-
-async def _failed(state: StateStore) -> frozenset[tuple[str, str]]:
-    return frozenset((record.target, record.tag) for record in await state.unresolved())
 
 
 def _summary(report: Report) -> dict[str, int]:

@@ -6,8 +6,11 @@ many images and repositories want it (ARCHITECTURE, the engine's rules 1, 3 and 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from anyio import CancelScope
 
 from syncer.content import BlobOutcome, Throttled, verified
 from syncer.engine.fanout import Flights
@@ -15,13 +18,19 @@ from syncer.errors import Side, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection
 
     from syncer.content import BlobSession, Repository, Source, Target
     from syncer.engine.holdings import Holdings
     from syncer.events import Observer
     from syncer.oci.descriptor import Descriptor
     from syncer.oci.digest import Digest
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+#: Blobs that a run remembers to have confirmed, or to have found dead; forgetting one costs a request.
+CAPACITY = 100_000
 
 
 class BlobMover:
@@ -31,7 +40,12 @@ class BlobMover:
         self.holdings = holdings
         self._observer = observer
         self._in_registry: Flights[Digest] = Flights()
-        self._in_repository: Flights[tuple[str, Digest]] = Flights()
+        self._in_repository: Flights[tuple[str, str, Digest]] = Flights()
+        #: Places of blobs that the registry itself has confirmed in this run.
+        self._confirmed: OrderedDict[tuple[str, Digest], None] = OrderedDict()
+        #: Blobs that a source has definitely not got, or not whole.
+        self._dead: OrderedDict[tuple[str, Digest], SyncerError] = OrderedDict()
+        self._has_mounted = False
 
     async def ensure(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool = False) -> None:
         """Return when the target repository holds ``blob``.
@@ -40,26 +54,43 @@ class BlobMover:
             blob: what is wanted.
             source: where its bytes are.
             target: where they are wanted.
-            doubted: ask the registry even when the blob is known to be there.
+            doubted: believe only what the registry has confirmed in this run.
 
         Raises:
             DigestMismatch, SizeMismatch: when the source's bytes are not the blob's.
             SyncerError: whatever else the source or the target raised; ``side`` says which.
         """
         place = (target.repository, blob.digest)
+        origin = f"{source.registry}/{source.repository}"
+        flight = (origin, target.repository, blob.digest)
         while True:
-            if not doubted and self.holdings.holds(*place):
+            if place in self._confirmed or (not doubted and self.holdings.holds(*place)):
                 return
-            if place in self._in_repository:
-                await self._in_repository.wait(place)
-                doubted = False
+            if dead := self._dead.get((origin, blob.digest)):
+                raise dead
+            if flight in self._in_repository:
+                # What failed for the leader, from the same source to the same target, fails for all who wait.
+                if failure := await self._in_repository.wait(flight):
+                    raise failure
                 continue
             if self._mount_source(blob, source, target) or blob.digest not in self._in_registry:
                 break
             # Somebody brings it to a sibling repository; once it is there, it is mounted from there.
             await self._in_registry.wait(blob.digest)
-        with self._in_repository.lead(place):
-            await self._make_present(blob, source, target)
+        with self._in_repository.lead(flight):
+            try:
+                await self._make_present(blob, source, target)
+            except SyncerError as error:
+                if error.side is Side.SOURCE and not error.retryable:
+                    _remember(self._dead, (origin, blob.digest), error)
+                raise
+        _remember(self._confirmed, place, None)
+
+    async def doubt(self, repository: str, digests: Collection[Digest]) -> None:
+        """Take note that the registry says it lacks the digests, whatever was known."""
+        for digest in digests:
+            self._confirmed.pop((repository, digest), None)
+        await self.holdings.drop(repository, digests)
 
     async def _make_present(self, blob: Descriptor, source: Source, target: Target) -> None:
         name = f"{target.registry}/{target.repository}"
@@ -80,16 +111,17 @@ class BlobMover:
         begun = await _begin(target, blob, mount_from)
         if isinstance(begun, BlobOutcome):
             outcome = begun
+            self._has_mounted = self._has_mounted or outcome is BlobOutcome.MOUNTED
         else:
-            # The registry would not mount: perhaps the blob was collected there, perhaps it never mounts. Forgetting
-            # costs a later attempt from another repository at most.
-            if mount_from != source.repository or source.registry != target.registry:
+            # A registry that mounts, and would not mount this, has lost it there. One that never mounts says nothing.
+            if self._has_mounted and mount_from != source.repository:
                 await self.holdings.drop(mount_from, [blob.digest])
             try:
                 async with data_slots(source, target):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
-                await begun.abort()
+                with CancelScope(shield=True):
+                    await begun.abort()
                 raise
         await self.holdings.add(target.repository, [blob.digest])
         return outcome
@@ -119,6 +151,13 @@ class BlobMover:
             return known
         same = source.registry == target.registry and source.repository != target.repository
         return source.repository if same else ""
+
+
+def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
+    """Keep ``value``, and forget the oldest beyond the capacity."""
+    memory[key] = value
+    if len(memory) > CAPACITY:
+        memory.popitem(last=False)
 
 
 async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSession | BlobOutcome:

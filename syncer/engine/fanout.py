@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 
+#: How many calls of one fan-out are under way at once: bounds memory by depth, not by an index's length.
+WIDTH = 16
+
+
 async def run_all(calls: Sequence[Callable[[], Coroutine[Any, Any, object]]]) -> None:
-    """Run every call side by side; the first to fail cancels the rest.
+    """Run every call side by side, sixteen at a time; the first to fail cancels the rest.
+
+    A call may wait for one that another fan-out has begun, never for one that has not begun yet.
 
     Raises:
         SyncerError: the first one raised, alone. An error that is none of ours comes in its group:
@@ -27,9 +33,23 @@ async def run_all(calls: Sequence[Callable[[], Coroutine[Any, Any, object]]]) ->
     if len(calls) == 1:
         await calls[0]()
         return
+    if len(calls) <= WIDTH:
+        async with open_group() as group:
+            for call in calls:
+                group.start_soon(call)
+        return
+    places = anyio.Semaphore(WIDTH)
+
+    async def one(call: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        try:
+            await call()
+        finally:
+            places.release()
+
     async with open_group() as group:
         for call in calls:
-            group.start_soon(call)
+            await places.acquire()
+            group.start_soon(one, call)
 
 
 @asynccontextmanager
@@ -56,27 +76,41 @@ def only_syncer_error(errors: BaseExceptionGroup[BaseException]) -> BaseExceptio
 class Flights(Generic[K]):
     """Single flight: of those who want the same thing at once, one does it and the others wait.
 
-    The waiting hold nothing. When the leader fails, one of them leads next, for the failure may have
-    been the leader's own (its source, its cancellation).
+    The waiting hold nothing. They learn how the leader failed, and decide for themselves whether to
+    lead next: the failure may have been the leader's own (its source, its cancellation).
     """
 
     def __init__(self) -> None:
-        self._landed: dict[K, anyio.Event] = {}
+        self._landed: dict[K, _Landing] = {}
 
     def __contains__(self, key: K) -> bool:
         return key in self._landed
 
-    async def wait(self, key: K) -> None:
-        """Wait until nobody leads ``key``, or until the one who leads now is done."""
-        if event := self._landed.get(key):
-            await event.wait()
+    async def wait(self, key: K) -> SyncerError | None:
+        """Wait until nobody leads ``key``, or until the one who leads now is done; return its failure."""
+        landing = self._landed.get(key)
+        if landing is None:
+            return None
+        await landing.event.wait()
+        return landing.failure
 
     @contextmanager
     def lead(self, key: K) -> Iterator[None]:
         """Lead ``key`` for the length of the block; the caller has checked that nobody does."""
-        event = self._landed[key] = anyio.Event()
+        landing = self._landed[key] = _Landing()
         try:
             yield
+        except SyncerError as error:
+            landing.failure = error
+            raise
         finally:
             del self._landed[key]
-            event.set()
+            landing.event.set()
+
+
+class _Landing:
+    """How a flight ended, for those who wait for it."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.failure: SyncerError | None = None

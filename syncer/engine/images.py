@@ -18,7 +18,7 @@ from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import Flights, run_all
 from syncer.errors import DigestMismatch, NotFound, Side, SizeExceedsLimit
 from syncer.events import ManifestPushed
-from syncer.oci.referrers import cosign_tags
+from syncer.oci.referrers import cosign_tags, fallback_tag
 from syncer.oci.subset import subset
 
 if TYPE_CHECKING:
@@ -66,24 +66,23 @@ class _Walk:
     """What one image's walk has met."""
 
     seen: set[Digest] = field(default_factory=set)
-    #: Manifests that this walk has written, and whose referrers it has yet to look at.
-    fresh: list[Digest] = field(default_factory=list)
+    #: Manifests that are there now, by this walk or another of this run, and whose referrers are yet to be looked at.
+    fresh: dict[Digest, None] = field(default_factory=dict)
+    #: Companion tags that the walk has come to.
+    tags: set[str] = field(default_factory=set)
     referrers: int = 0
 
-    def enter(self, digest: Digest, depth: int) -> bool:
-        """Note ``digest``; False when the walk was there before.
+    def enter(self, digest: Digest, depth: int) -> None:
+        """Note that the walk has come to ``digest``.
 
         Raises:
             SizeExceedsLimit: when the graph is too deep or too large to be an image.
         """
-        if digest in self.seen:
-            return False
         self.seen.add(digest)
         if depth > MAX_DEPTH:
             raise SizeExceedsLimit(f"manifest {digest} lies deeper than {MAX_DEPTH} levels", side=Side.SOURCE)
         if len(self.seen) > MAX_MANIFESTS:
             raise SizeExceedsLimit(f"the image has over {MAX_MANIFESTS} manifests", side=Side.SOURCE)
-        return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +133,10 @@ class ImageCopier:
         self._observer = observer
         self._companions = companions
         self._flights: Flights[Digest] = Flights()
-        self._written: OrderedDict[Digest, None] = OrderedDict()
+        #: What this run has written by digest, with the manifests below it.
+        self._written: OrderedDict[Digest, tuple[Digest, ...]] = OrderedDict()
+        #: The companion tags that this run has dealt with.
+        self.companions_seen: set[str] = set()
 
     async def copy(self, reference: str, tag: str, *, digest: Digest | None = None) -> Copied:
         """Copy what ``reference`` (a tag or digest) stands for, and then let ``tag`` point to it.
@@ -148,7 +150,10 @@ class ImageCopier:
             SyncerError: whatever else stopped it; the tag was not written.
         """
         original = await self._fetch(reference)
-        top = subset(original, self.options.platforms) if original.is_index and self.options.platforms else original
+        top = original
+        if original.is_index and self.options.platforms:
+            with blamed_on(Side.SOURCE):
+                top = subset(original, self.options.platforms)
         if digest is not None and digest != top.digest:
             raise DigestMismatch(
                 f"{reference} is {top.digest}, and the target asks for {digest}",
@@ -165,7 +170,7 @@ class ImageCopier:
             await self._copy_companions(companions, walk)
         if tag or not companions:
             await self._push(top, tag, walk)
-        await self._holdings.add(self._target.repository, [top.digest, *walk.fresh])
+        await self._settle([top.digest, *walk.fresh])
         return Copied(digest=top.digest, source_digest=original.digest, referrers=walk.referrers)
 
     async def copy_companions(self, digest: Digest) -> int:
@@ -177,8 +182,16 @@ class ImageCopier:
         walk.enter(digest, 0)
         listed = [companion for companion in await self._find_companions([digest], walk) if companion.link]
         await self._copy_companions(listed, walk)
-        await self._holdings.add(self._target.repository, walk.fresh)
+        await self._settle(walk.fresh)
         return walk.referrers
+
+    async def _settle(self, manifests: Collection[Digest]) -> None:
+        """Remember that the manifests are in the target, and what refers to them too.
+
+        Without the latter they are not remembered: a later copy would take them for complete.
+        """
+        if self.options.referrers:
+            await self._holdings.add(self._target.repository, manifests)
 
     # ------------------------------------------------------------------ content: links first, then the manifest
 
@@ -200,8 +213,8 @@ class ImageCopier:
         if calls:
             await run_all(calls)
 
-    async def _blob(self, blob: Descriptor, *, doubted: bool = False) -> None:
-        await self._blobs.ensure(blob, self._source, self._target, doubted=doubted or self.options.recheck)
+    async def _blob(self, blob: Descriptor) -> None:
+        await self._blobs.ensure(blob, self._source, self._target, doubted=self.options.recheck)
 
     async def _copy_manifest(self, link: Descriptor, walk: _Walk, depth: int) -> None:
         """Copy a manifest by its digest, with all below it.
@@ -210,13 +223,14 @@ class ImageCopier:
         waits only for manifests below its own, and a manifest cannot lie below itself. What refers to a
         manifest is therefore left to a later step, which no one waits for.
         """
-        if not walk.enter(link.digest, depth):
-            return
+        walk.enter(link.digest, depth)
         if not self.options.recheck and self._holdings.holds(self._target.repository, link.digest):
             return
         while link.digest in self._flights:
             await self._flights.wait(link.digest)
         if link.digest in self._written:
+            # Another image has brought it, and may yet fail to bring what refers to it and to what is below it.
+            self._note_fresh(link.digest, walk)
             return
         with self._flights.lead(link.digest):
             try:
@@ -229,7 +243,15 @@ class ImageCopier:
                 return
             await self._ensure_links(manifest, walk, depth)
             await self._push(manifest, "", walk)
-        walk.fresh.append(manifest.digest)
+        walk.fresh[manifest.digest] = None
+
+    def _note_fresh(self, digest: Digest, walk: _Walk) -> None:
+        below = [digest]
+        while below:
+            known = below.pop()
+            if known not in walk.fresh and not self._holdings.holds(self._target.repository, known):
+                walk.fresh[known] = None
+                below += self._written.get(known, ())
 
     # ------------------------------------------------------------------ companions: what refers to the content
 
@@ -243,8 +265,11 @@ class ImageCopier:
             if isinstance(self._source, ReferrerLister):
                 with blamed_on(Side.SOURCE):
                     links = await self._source.referrers(subject, known_tags=self._companions)
+                self.companions_seen.add(fallback_tag(subject))
                 found.extend(_Companion(link=link) for link in links if link.digest not in walk.seen)
-            found.extend(_Companion(tag=tag) for tag in cosign_tags(subject) if tag in (self._companions or ()))
+            tags = [tag for tag in cosign_tags(subject) if tag in (self._companions or ()) and tag not in walk.tags]
+            walk.tags.update(tags)
+            found.extend(_Companion(tag=tag) for tag in tags)
 
         if subjects:
             await run_all([partial(look, subject) for subject in subjects])
@@ -258,9 +283,9 @@ class ImageCopier:
             walk.referrers += len(companions)
             links = [companion.link.digest for companion in companions if companion.link]
             await self._holdings.learn(self._target.repository, links)
-            written = len(walk.fresh)
+            known = len(walk.fresh)
             await run_all([partial(self._copy_companion, companion, walk, depth) for companion in companions])
-            companions = await self._find_companions(walk.fresh[written:], walk)
+            companions = await self._find_companions(list(walk.fresh)[known:], walk)
         raise SizeExceedsLimit(f"referrers of referrers, over {MAX_DEPTH} levels of them", side=Side.SOURCE)
 
     async def _copy_companion(self, companion: _Companion, walk: _Walk, depth: int) -> None:
@@ -269,10 +294,11 @@ class ImageCopier:
             return
         # A tag of cosign's points to an image of its own, which may be signed in turn.
         manifest = await self._fetch(companion.tag)
-        if walk.enter(manifest.digest, depth):
-            await self._ensure_links(manifest, walk, depth)
-            walk.fresh.append(manifest.digest)
+        walk.enter(manifest.digest, depth)
+        await self._ensure_links(manifest, walk, depth)
         await self._push(manifest, companion.tag, walk)
+        self.companions_seen.add(companion.tag)
+        walk.fresh[manifest.digest] = None
 
     # ------------------------------------------------------------------ writing
 
@@ -285,11 +311,12 @@ class ImageCopier:
                 break
             except NotFound as error:
                 links = [*manifest.blobs(), *manifest.manifests]
-                missing = [link for link in links if link.digest in error.missing] if error.missing else links
-                if repair == MAX_REPAIRS or not missing:
+                missing = [link for link in links if link.digest in error.missing]
+                if repair == MAX_REPAIRS or not links:
                     raise
-                await self._repair(missing, walk)
-        self._written[manifest.digest] = None
+                # Some registries name one at a time: who has to be told twice looks at everything.
+                await self._repair(missing if missing and repair == 0 else links, walk)
+        self._written[manifest.digest] = tuple(child.digest for child in manifest.manifests)
         if len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
         self._observer.notify(
@@ -303,13 +330,10 @@ class ImageCopier:
 
     async def _repair(self, missing: list[Descriptor], walk: _Walk) -> None:
         """Bring again what the registry says it does not have."""
-        await self._holdings.drop(self._target.repository, [link.digest for link in missing])
+        digests = [link.digest for link in missing]
+        await self._blobs.doubt(self._target.repository, digests)
         calls: list[Call] = []
         for link in missing:
-            walk.seen.discard(link.digest)
             self._written.pop(link.digest, None)
-            is_child = link.is_manifest
-            calls.append(
-                partial(self._copy_manifest, link, walk, 1) if is_child else partial(self._blob, link, doubted=True)
-            )
+            calls.append(partial(self._copy_manifest, link, walk, 1) if link.is_manifest else partial(self._blob, link))
         await run_all(calls)

@@ -29,6 +29,10 @@ class Selection(Protocol):
         """Return the wanted tags when they are all named one by one, else None."""
         ...
 
+    def named_tags(self) -> tuple[str, ...]:
+        """Return the wanted tags that are named in full."""
+        ...
+
     def is_immutable(self, tag: str) -> bool:
         """Tell whether the tag is declared never to move."""
         ...
@@ -59,8 +63,9 @@ async def list_pair(
     """
     literal = selection.literal_tags()
     listed = 0
-    # A dictionary keeps the order, and a tag that is listed twice counts once.
-    selected: dict[str, None] = dict.fromkeys(literal or ())
+    # A dictionary keeps the order, and a tag that is listed twice counts once. Tags named in full are wanted
+    # whether they are listed or not: one that is missing must not go unnoticed.
+    selected: dict[str, None] = dict.fromkeys(selection.named_tags())
     companions: frozenset[str] | None = None
     if literal is None or referrers:
         found: set[str] = set()
@@ -75,7 +80,8 @@ async def list_pair(
                     if literal is None and selection.selects(tag):
                         selected[tag] = None
             companions = frozenset(found)
-        except (Denied, Unauthorized, Unsupported) as error:
+        except (Denied, NotFound, Unauthorized, Unsupported) as error:
+            # Some registries list no tags of a repository whose images have none, or list nothing to anybody.
             if literal is None:
                 raise
             name = f"{source.registry}/{source.repository}"
@@ -95,5 +101,5 @@ async def _present(target: Target) -> frozenset[str] | None:
             return frozenset([tag async for tag in listing()])
     except NotFound:
         return frozenset()
-    except (Denied, Unsupported, ContentError):
+    except (ContentError, Denied, Unauthorized, Unsupported):
         return None

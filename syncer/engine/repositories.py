@@ -11,9 +11,9 @@ import anyio
 from syncer.engine.blobs import blamed_on
 from syncer.engine.images import ImageCopier
 from syncer.engine.listing import list_pair
-from syncer.errors import NotFound, Side, SyncerError
+from syncer.errors import Denied, NotFound, Side, SyncerError
 from syncer.events import TagFinished, TagOutcome
-from syncer.oci.referrers import cosign_tags, fallback_tag
+from syncer.oci.referrers import is_fallback, subject_of_tag
 from syncer.oci.subset import subset
 from syncer.plan.actions import Action, ActionKind, Reason, Recorded, TagObservation, plan_tag
 from syncer.plan.records import TagRecord
@@ -40,6 +40,8 @@ class RepositoryPair:
     target: Target
     selection: Selection
     options: CopyOptions
+    #: The source was found in a catalog, not named in the spec.
+    is_match: bool = False
 
     @property
     def source_name(self) -> str:
@@ -72,8 +74,10 @@ class RepositorySync:
         self._run = run
         self._clock = clock
         self._listing: Listing | None = None
-        self._records: dict[str, TagRecord] = {}
         self._copier = ImageCopier(pair.source, pair.target, blobs, observer, pair.options)
+        #: Manifests that the source's companion tags speak of, and those of them found in sync by this run.
+        self._subjects: frozenset[Digest] = frozenset()
+        self._in_sync: set[Digest] = set()
 
     async def list(self) -> Listing:
         """List both sides; must come before any tag is observed.
@@ -88,6 +92,7 @@ class RepositorySync:
         self._copier = ImageCopier(
             pair.source, pair.target, self._blobs, self._observer, pair.options, companions=listing.companions
         )
+        self._subjects = frozenset(filter(None, map(subject_of_tag, listing.companions or ())))
         return listing
 
     # ------------------------------------------------------------------ look
@@ -101,13 +106,18 @@ class RepositorySync:
         Raises:
             SyncerError: when a side could not be asked.
         """
+        return (await self._look(tag, exact=exact))[0]
+
+    async def _look(self, tag: str, *, exact: bool = False) -> tuple[Action, Digest | None]:
+        """Observe ``tag``; return the source's digest beside the action, where it is known."""
         pair = self.pair
         immutable = pair.selection.is_immutable(tag)
         if immutable and (settled := await self._settled(tag)):
-            return self._plan(TagObservation(tag=tag, source=None, target=None, recorded=settled), immutable=True)
+            observation = TagObservation(tag=tag, source=None, target=None, recorded=settled)
+            return self._plan(observation, immutable=True), settled.source
         found = await self._resolve_target(tag)
         if found is None and not exact:
-            return Action(
+            action = Action(
                 kind=ActionKind.COPY,
                 reason=Reason.NEW,
                 entry=pair.entry,
@@ -115,11 +125,13 @@ class RepositorySync:
                 target=pair.target_name,
                 tag=tag,
             )
+            return action, None
         if found is not None and immutable:
-            return self._plan(TagObservation(tag=tag, source=None, target=found), immutable=True)
+            return self._plan(TagObservation(tag=tag, source=None, target=found), immutable=True), None
         wanted = await self._resolve_source(tag)
         expected = await self._expected(wanted) if wanted else None
-        return self._plan(TagObservation(tag=tag, source=wanted, target=found), expected=expected)
+        action = self._plan(TagObservation(tag=tag, source=wanted, target=found), expected=expected)
+        return action, wanted.digest if wanted else None
 
     def _plan(self, observation: TagObservation, *, immutable: bool = False, expected: Digest | None = None) -> Action:
         pair = self.pair
@@ -129,7 +141,7 @@ class RepositorySync:
             source=pair.source_name,
             target=pair.target_name,
             immutable=immutable,
-            named=pair.selection.literal_tags() is not None,
+            named=observation.tag in pair.selection.named_tags(),
             expected=expected,
         )
 
@@ -150,7 +162,8 @@ class RepositorySync:
         try:
             with blamed_on(Side.TARGET):
                 return await self.pair.target.resolve(tag)
-        except NotFound:
+        except (Denied, NotFound):
+            # Registries that make repositories at the first push refuse to speak of one that is not there yet.
             return None
 
     async def _resolve_source(self, tag: str) -> Descriptor | None:
@@ -169,7 +182,7 @@ class RepositorySync:
         if known is None:
             with blamed_on(Side.SOURCE):
                 index = await self.pair.source.fetch_manifest(wanted.digest)
-            known = subset(index, self.pair.options.platforms).digest if index.is_index else index.digest
+                known = subset(index, self.pair.options.platforms).digest if index.is_index else index.digest
             await self._journal.record_subset(wanted.digest, platforms, known)
         return known
 
@@ -191,7 +204,10 @@ class RepositorySync:
             else:
                 done = replace(self._finished(tag, TagOutcome.FAILED), error=error)
         except anyio.get_cancelled_exc_class():
-            self._observer.notify(self._finished(tag, TagOutcome.CANCELLED))
+            cancelled = self._finished(tag, TagOutcome.CANCELLED)
+            self._observer.notify(cancelled)
+            with anyio.CancelScope(shield=True):
+                await self._record(cancelled, None)
             raise
         done = replace(done, seconds=self._clock() - began)
         await self._record(done, source_digest)
@@ -199,13 +215,14 @@ class RepositorySync:
 
     async def _sync(self, tag: str) -> tuple[TagFinished, Digest | None]:
         """Look and act; return what became of the tag, and the source's digest when it is known."""
-        action = await self.observe(tag)
-        in_sync = action.reason in (Reason.IN_SYNC, Reason.IMMUTABLE)
-        if in_sync and not self.pair.options.recheck:
+        action, source_digest = await self._look(tag)
+        if action.reason in (Reason.IN_SYNC, Reason.IMMUTABLE):
+            if self.pair.options.recheck:
+                await self._copy_again(action, source_digest)
+            elif action.reason is Reason.IN_SYNC and source_digest in self._subjects:
+                self._in_sync.add(source_digest)
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
-            if action.reason is Reason.IN_SYNC and action.digest:
-                done = replace(done, referrers=await self._late_companions(action.digest))
-            return done, action.digest
+            return done, source_digest
         # A tag that the source seems to have lost is fetched all the same: the error says what happened.
         copied = await self._copier.copy(tag, tag)
         if platforms := self.pair.options.platforms_key:
@@ -213,29 +230,68 @@ class RepositorySync:
         done = self._finished(tag, TagOutcome.COPIED, reason=action.reason, digest=copied.digest)
         return replace(done, referrers=copied.referrers), copied.source_digest
 
-    async def _late_companions(self, digest: Digest) -> int:
-        """Bring what was attached to an image after it was copied, as far as the tag list shows it for free."""
+    async def _copy_again(self, action: Action, source_digest: Digest | None) -> None:
+        """Walk an image that is in sync, and repair what is missing; the tag stays where it is.
+
+        An immutable tag is rechecked by what it stands for, not by what the source's tag stands for now;
+        when the source has that no longer, there is nothing to compare with.
+        """
+        if action.reason is Reason.IN_SYNC:
+            await self._copier.copy(action.tag, action.tag)
+            return
+        try:
+            await self._copier.copy(source_digest or action.digest or "", "", digest=action.digest)
+        except NotFound as error:
+            if error.side is not Side.SOURCE:
+                raise
+
+    # ------------------------------------------------------------------ what was attached later
+
+    async def sync_companions(self) -> None:
+        """Bring what was attached to images after they were copied, as far as the source's tag list shows it.
+
+        Looked at are the tags of cosign and of the tag schema that speak of a manifest which the target is
+        known to have: an image found in sync by this run, or anything that an earlier run recorded.
+        """
         companions = (self._listing.companions if self._listing else None) or frozenset()
-        if not companions or not self.pair.options.referrers:
-            return 0
-        count = 0
-        for tag in cosign_tags(digest):
-            if tag in companions and (await self.observe(tag)).kind is not ActionKind.SKIP:
-                await self._copier.copy(tag, tag)
-                count += 1
-        tag = fallback_tag(digest)
-        if tag in companions:
-            with blamed_on(Side.SOURCE):
-                current = (await self.pair.source.resolve(tag)).digest
-            known = (await self._journal.tags(self.pair.target_name, [tag])).get(tag)
-            if known is None or known.source_digest != current:
-                count += await self._copier.copy_companions(digest)
-                await self._record(self._finished(tag, TagOutcome.COPIED, digest=current), current)
-        return count
+        if not self.pair.options.referrers or not self._subjects:
+            return
+        target = self.pair.target
+        held = self._in_sync | await self._journal.held(target.registry, target.repository, self._subjects)
+        for tag in sorted(companions - self._copier.companions_seen):
+            subject = subject_of_tag(tag)
+            if subject is None or subject not in held:
+                continue
+            try:
+                brought = await self._listed_later(tag, subject) if is_fallback(tag) else await self._signed_later(tag)
+            except SyncerError as error:
+                self._observer.notify(replace(self._finished(tag, TagOutcome.FAILED), error=error))
+                continue
+            if brought is not None:
+                self._observer.notify(brought)
+
+    async def _signed_later(self, tag: str) -> TagFinished | None:
+        action, _ = await self._look(tag)
+        if action.reason is Reason.IN_SYNC:
+            return None
+        copied = await self._copier.copy(tag, tag)
+        done = self._finished(tag, TagOutcome.COPIED, reason=action.reason, digest=copied.digest)
+        return replace(done, referrers=copied.referrers)
+
+    async def _listed_later(self, tag: str, subject: Digest) -> TagFinished | None:
+        with blamed_on(Side.SOURCE):
+            current = (await self.pair.source.resolve(tag)).digest
+        known = (await self._journal.tags(self.pair.target_name, [tag])).get(tag)
+        if known is not None and known.source_digest == current:
+            return None
+        count = await self._copier.copy_companions(subject)
+        done = replace(self._finished(tag, TagOutcome.COPIED, reason=Reason.CHANGED), referrers=count)
+        await self._record(done, current)
+        return done if count else None
 
     async def _has_vanished(self, tag: str) -> bool:
         """Tell whether a tag that was listed is gone from the source by now, rather than broken."""
-        if self.pair.selection.literal_tags() is not None:
+        if tag in self.pair.selection.named_tags():
             return False
         try:
             await self.pair.source.resolve(tag)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -13,9 +13,20 @@ from syncer.engine.blobs import BlobMover, blamed_on
 from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
+from syncer.engine.listing import Listing
 from syncer.engine.repositories import RepositoryPair, RepositorySync
 from syncer.errors import InvalidReference, NotFound, PolicyViolation, Side, SyncerError
-from syncer.events import EntryFailed, RepositoryFinished, RepositoryListed, RepositoryStarted, TagFinished, TagOutcome
+from syncer.events import (
+    EntryFailed,
+    Notice,
+    RepositoryFinished,
+    RepositoryListed,
+    RepositoryStarted,
+    TagFinished,
+    TagOutcome,
+)
+from syncer.plan.records import TagRecord, Unresolved, whole_entry
+from syncer.spec.routing import image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -57,10 +68,13 @@ class Breadth:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Claim:
-    """The tags of one target repository that entries have laid claim to, the first in the spec first."""
+    """What one source writes, or would write, to a target repository; the first in the spec comes first."""
 
-    owners: dict[str, str]
-    listed: anyio.Event
+    pair: RepositoryPair
+    owners: dict[str, str] = field(default_factory=dict)
+    listed: anyio.Event = field(default_factory=anyio.Event)
+    #: The source could not be looked at: whatever its selection fits may be its own.
+    has_failed: bool = False
 
 
 class SyncRun:
@@ -75,7 +89,7 @@ class SyncRun:
         *,
         run: str = "",
         recheck: bool = False,
-        only: frozenset[tuple[str, str]] | None = None,
+        only: Unresolved | None = None,
         breadth: Breadth | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -88,7 +102,7 @@ class SyncRun:
             observer: hears everything that happens.
             run: the run's id, for the journal.
             recheck: look at every manifest and blob again, in-sync tags included.
-            only: when given, the ``(target, tag)`` pairs to look at, all others being left alone.
+            only: when given, what to look at, all else being left alone.
             breadth: how many repositories and images are open at once.
             clock: seconds since the epoch.
         """
@@ -105,11 +119,14 @@ class SyncRun:
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
         self._claims: dict[str, list[_Claim]] = {}
+        self._failed_entries: list[SyncEntry] = []
+        self._is_writing = False
         # One entry that keeps the whole path cannot write a tag twice, and needs no memory for all tags.
         self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
 
     async def execute(self) -> None:
         """Sync every tag of every entry; failures are told to the observer, never raised."""
+        self._is_writing = True
         await self._for_each_tag(RepositorySync.sync)
 
     async def plan(self) -> list[Action]:
@@ -147,18 +164,25 @@ class SyncRun:
                 await self._start_entry(entry, work, group)
 
     async def _start_entry(self, entry: SyncEntry, work: Work, group: TaskGroup) -> None:
+        outcome = TagOutcome.CANCELLED
+        failure: SyncerError | None = None
         try:
             async with aclosing(self._expand(entry)) as repositories:
                 async for repository in repositories:
                     pair = self._pair(entry, repository)
-                    if pair is None:
+                    if pair is None or (self._only and not self._only.wants_some(entry.name, pair.target_name)):
                         continue
                     claim = self._claim(pair)
                     # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
                     await self._repositories.acquire()
                     group.start_soon(self._repository, pair, claim, work)
+            outcome = TagOutcome.IN_SYNC
         except SyncerError as error:
+            outcome, failure = TagOutcome.FAILED, error
+            self._failed_entries.append(entry)
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
+        finally:
+            await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
 
     def _pair(self, entry: SyncEntry, repository: str) -> RepositoryPair | None:
         """Open both sides of one repository; None, and told, when the template makes no name of it."""
@@ -173,6 +197,7 @@ class SyncRun:
             target=self._places.target(entry.target_registry, target),
             selection=entry.tags,
             options=CopyOptions(platforms=entry.platforms, referrers=entry.referrers, recheck=self._recheck),
+            is_match=entry.source.literal is None,
         )
 
     async def _expand(self, entry: SyncEntry) -> AsyncGenerator[str]:
@@ -198,15 +223,19 @@ class SyncRun:
 
     async def _repository(self, pair: RepositoryPair, claim: _Claim, work: Work) -> None:
         began = self._clock()
+        outcome = TagOutcome.CANCELLED
         error: SyncerError | None = None
         try:
             self._observer.notify(RepositoryStarted(entry=pair.entry, source=pair.source_name, target=pair.target_name))
             await self._tags(pair, claim, work)
+            outcome = TagOutcome.IN_SYNC
         except SyncerError as raised:
-            error = raised
+            outcome, error = TagOutcome.FAILED, raised
         finally:
+            claim.has_failed = not claim.listed.is_set()
             claim.listed.set()
             self._repositories.release()
+            await self._record(pair.entry, pair.source_name, pair.target_name, outcome, error)
         self._observer.notify(
             RepositoryFinished(
                 entry=pair.entry,
@@ -217,12 +246,33 @@ class SyncRun:
             )
         )
 
+    async def _record(
+        self, entry: str, source: str, target: str, outcome: TagOutcome, error: SyncerError | None
+    ) -> None:
+        """Remember how looking at a whole repository or entry ended, so that it can be tried again."""
+        if not self._is_writing:
+            return
+        record = TagRecord(
+            run=self._run,
+            entry=entry,
+            source=source,
+            target=target,
+            tag="",
+            outcome=outcome,
+            error=error.message if error else "",
+            at=self._clock(),
+        )
+        with anyio.CancelScope(shield=True):
+            await self._journal.record_tag(record)
+
     async def _tags(self, pair: RepositoryPair, claim: _Claim, work: Work) -> None:
         sync = RepositorySync(
             pair, self._mover(pair.target.registry), self._journal, self._observer, run=self._run, clock=self._clock
         )
-        listing = await sync.list()
-        wanted = [tag for tag in listing.selected if self._only is None or (pair.target_name, tag) in self._only]
+        listing = await self._list(sync)
+        wanted = listing.selected
+        if self._only:
+            wanted = [tag for tag in wanted if self._only.wants(pair.entry, pair.target_name, tag)]
         wanted = await self._settle(pair, claim, wanted)
         self._observer.notify(
             RepositoryListed(
@@ -233,6 +283,19 @@ class SyncRun:
             for tag in wanted:
                 await self._images.acquire()
                 group.start_soon(self._one, work, sync, tag)
+        if self._is_writing:
+            await sync.sync_companions()
+
+    async def _list(self, sync: RepositorySync) -> Listing:
+        """List both sides; a repository that a catalog names and that lists no tags is empty, not missing."""
+        try:
+            return await sync.list()
+        except NotFound as error:
+            if not sync.pair.is_match or error.side is not Side.SOURCE:
+                raise
+            text = "the catalog names it, and it lists no tags: a push that was not finished, perhaps"
+            self._observer.notify(Notice(where=sync.pair.source_name, text=text))
+            return Listing(listed=0, selected=[], companions=None, present=None)
 
     async def _one(self, work: Work, sync: RepositorySync, tag: str) -> None:
         try:
@@ -249,37 +312,64 @@ class SyncRun:
 
     def _claim(self, pair: RepositoryPair) -> _Claim:
         """Queue for the target repository; what the spec alone shows to collide was refused at load time."""
-        claim = _Claim(owners={}, listed=anyio.Event())
+        claim = _Claim(pair=pair)
         self._claims.setdefault(pair.target_name, []).append(claim)
         return claim
 
     async def _settle(self, pair: RepositoryPair, claim: _Claim, tags: list[str]) -> list[str]:
-        """Return the tags of ``tags`` that no earlier entry writes, failing the others."""
+        """Return those of ``tags`` that nobody earlier in the spec writes, or might write; fail the others."""
         claims = self._claims[pair.target_name]
         earlier = claims[: claims.index(claim)]
-        taken: dict[str, str] = {}
         for other in earlier:
             await other.listed.wait()
-            taken.update(other.owners)
         owner = f"entry {pair.entry!r} from {pair.source_name}"
-        free = [tag for tag in tags if tag not in taken]
+        free: list[str] = []
         for tag in tags:
-            if tag in taken:
-                error = PolicyViolation(
-                    f"{pair.target_name}:{tag} is written by {taken[tag]} already, and {owner} would write it too",
-                    hint="Give one of the entries another target, or exclude the tag from it.",
-                )
-                self._observer.notify(
-                    TagFinished(
-                        entry=pair.entry,
-                        source=pair.source_name,
-                        target=pair.target_name,
-                        tag=tag,
-                        outcome=TagOutcome.FAILED,
-                        error=error,
-                    )
-                )
+            taken = next((other.owners[tag] for other in earlier if tag in other.owners), None)
+            doubtful = None if taken else self._doubtful_owner(pair, earlier, tag)
+            if taken or doubtful:
+                self._observer.notify(_refused(pair, tag, owner, taken, doubtful))
+            else:
+                free.append(tag)
         if self._may_collide:
             claim.owners = dict.fromkeys(free, owner)
         claim.listed.set()
         return free
+
+    def _doubtful_owner(self, pair: RepositoryPair, earlier: list[_Claim], tag: str) -> str | None:
+        """Return who comes first in the spec, may own the tag, and could not be looked at."""
+        for other in earlier:
+            if other.has_failed and other.pair.selection.selects(tag):
+                return f"entry {other.pair.entry!r} from {other.pair.source_name}"
+        for entry in self._failed_entries:
+            if entry.name != pair.entry and entry.tags.selects(tag) and self._might_write(entry, pair.target):
+                return f"entry {entry.name!r}"
+        return None
+
+    def _might_write(self, entry: SyncEntry, target: Target) -> bool:
+        globs = image(entry.source, entry.target).globs
+        if not any(glob.matches(target.repository) for glob in globs):
+            return False
+        return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+def _refused(pair: RepositoryPair, tag: str, owner: str, taken: str | None, doubtful: str | None) -> TagFinished:
+    name = f"{pair.target_name}:{tag}"
+    if taken:
+        error = PolicyViolation(
+            f"{name} is written by {taken} already, and {owner} would write it too",
+            hint="Give one of the entries another target, or exclude the tag from it.",
+        )
+    else:
+        error = PolicyViolation(
+            f"{name} may belong to {doubtful}, which could not be looked at; {owner} does not write it meanwhile",
+            hint="Run again when the other source can be reached, or exclude the tag from one of the entries.",
+        )
+    return TagFinished(
+        entry=pair.entry,
+        source=pair.source_name,
+        target=pair.target_name,
+        tag=tag,
+        outcome=TagOutcome.FAILED,
+        error=error,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from syncer.errors import MalformedManifest
+from syncer.errors import InvalidDigest, MalformedManifest
 from syncer.oci.digest import Digest
 from syncer.oci.media_types import is_foreign_layer, is_index, is_manifest
 from syncer.oci.platform import Platform
@@ -13,6 +13,9 @@ from syncer.oci.platform import Platform
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
+
+#: What the specifications' int64 can say; anything beyond breaks arithmetic further on.
+MAX_SIZE = 1 << 63
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,23 +35,27 @@ class Descriptor:
         """Read a descriptor, strictly where it matters (digest, size) and kindly elsewhere.
 
         Raises:
-            MalformedManifest: when it is not an object, or its size is not a natural number.
-            InvalidDigest: when its digest breaks the grammar.
+            MalformedManifest: when it is not an object, its size is no natural number of 63 bits, or its
+                digest breaks the grammar.
         """
         if not isinstance(value, dict):
             raise MalformedManifest(f"{where} is not an object")
         size = value.get("size")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < MAX_SIZE:
             raise MalformedManifest(f"{where} has no valid size: {str(size)[:40]!r}")
         digest = value.get("digest")
         if not isinstance(digest, str):
             raise MalformedManifest(f"{where} has no digest")
+        try:
+            checked = Digest(digest)
+        except InvalidDigest as error:
+            raise MalformedManifest(f"{where} has an {error.message}") from None
         platform = value.get("platform")
         annotations = value.get("annotations")
         urls = value.get("urls")
         return cls(
             media_type=str(value.get("mediaType") or ""),
-            digest=Digest(digest),
+            digest=checked,
             size=size,
             platform=Platform.from_json(platform) if isinstance(platform, dict) else None,
             artifact_type=str(value.get("artifactType") or ""),

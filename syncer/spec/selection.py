@@ -119,6 +119,10 @@ class TagSelection:
         """Return the wanted tags when each is named in full, so that none need be listed; else None."""
         if not self.include or len(self._named) != len({pattern.text for pattern in self.include}):
             return None
+        return self.named_tags()
+
+    def named_tags(self) -> tuple[str, ...]:
+        """Return the wanted tags that are named in full; one that is not there is a failure."""
         return tuple(tag for tag in self._named if not self._excluded(tag))
 
     def is_immutable(self, tag: str) -> bool:

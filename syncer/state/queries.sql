@@ -87,6 +87,7 @@ LIMIT :limit;
 SELECT g.name, t.outcome, count(*), max(t.succeeded), max(t.at)
 FROM tags t
 JOIN names g ON g.id = t.target
+WHERE t.tag <> ''
 GROUP BY g.name, t.outcome
 ORDER BY g.name, t.outcome;
 

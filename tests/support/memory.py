@@ -43,6 +43,12 @@ class MemoryRegistry:
 
     name: str = "memory"
     mounts: bool = True
+    #: Answers PRESENT for a blob that the repository itself has.
+    knows_itself: bool = True
+    #: Names every missing digest when it refuses a manifest, or the first only.
+    names_all_missing: bool = True
+    #: Manifests that were refused since content was missing.
+    refused: list[Digest] = field(default_factory=list)
     referrers_api: bool = True
     log: list[Operation] = field(default_factory=list)
     blobs: dict[str, dict[Digest, bytes]] = field(default_factory=dict)
@@ -179,7 +185,7 @@ class MemoryRepository:
     async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> MemorySession | BlobOutcome:
         await self.place.asked("blob-post", self._name, descriptor.digest)
         mine = self.place.blobs.setdefault(self._name, {})
-        if descriptor.digest in mine:
+        if descriptor.digest in mine and self.place.knows_itself:
             return BlobOutcome.PRESENT
         theirs = self.place.blobs.get(mount_from, {})
         if self.place.mounts and descriptor.digest in theirs:
@@ -190,8 +196,9 @@ class MemoryRepository:
     async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
         await self.place.asked("put", self._name, tag or manifest.digest)
         if missing := self.place.missing(self._name, manifest):
+            self.place.refused.append(manifest.digest)
             error = NotFound(f"{manifest.digest} needs {missing}")
-            error.missing = tuple(missing)
+            error.missing = tuple(missing) if self.place.names_all_missing else tuple(missing[:1])
             raise error
         self.place.manifests.setdefault(self._name, {})[manifest.digest] = manifest
         if tag:

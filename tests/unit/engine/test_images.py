@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from syncer.engine.blobs import BlobMover
+from syncer.engine.fanout import WIDTH
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import MAX_DEPTH, CopyOptions, ImageCopier
 from syncer.engine.journal import MemoryJournal
@@ -234,6 +235,115 @@ async def test_referrers_missed_by_a_failure_are_copied_the_next_time() -> None:
     assert "v1" not in bench.target.tagged.get("app", {})
     await bench.copier().copy("v1", "v1")
     bench.assert_same(sbom)
+
+
+@pytest.mark.parametrize("first_ends", [True, False])
+async def test_a_shared_child_is_signed_before_either_tag(first_ends: bool) -> None:  # noqa: FBT001 - a parameter
+    """Two indexes that share a signed child: whoever brings the child, no tag is written before its signature."""
+    bench = Bench()
+    child = images.image(seed="child")
+    one, two = images.index_of([child], annotations={"n": "1"}), images.index_of([child], annotations={"n": "2"})
+    signature = images.artifact(subject=child.manifest)
+    for tag, sample in (("one", one), ("two", two)):
+        bench.source.store("app", sample, tag)
+    bench.source.store("app", signature)
+    if not first_ends:
+        bench.source.fail("referrers", one.digest, ConnectionFailed("lost"))
+    copier = bench.copier()
+    failures = []
+
+    async def copy(tag: str) -> None:
+        try:
+            await copier.copy(tag, tag)
+        except SyncerError as error:
+            failures.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(copy, "one")
+        group.start_soon(copy, "two")
+    puts = [operation.about for operation in bench.target.log if operation.verb == "put"]
+    tags = [at for at, about in enumerate(puts) if about in ("one", "two")]
+    assert puts.index(signature.digest) < min(tags)
+    assert len(tags) == (2 if first_ends else 1)
+    assert len(failures) == (0 if first_ends else 1)
+
+
+async def test_a_copy_without_referrers_does_not_hide_them_from_a_later_one() -> None:
+    """What is copied without its referrers is not taken for complete by a copy that wants them."""
+    bench = Bench()
+    sample = images.index()
+    sbom = images.artifact(subject=sample.children[0])
+    bench.source.store("app", sample, "v1")
+    bench.source.store("app", sbom)
+    await bench.copier(referrers=False).copy("v1", "v1")
+    await bench.copier().copy("v1", "v1")
+    bench.assert_same(sbom)
+
+
+async def test_nothing_is_pushed_before_what_it_links_to() -> None:
+    """A diamond of indexes, and a manifest that is a referrer and under two cosign tags: no push is ever refused."""
+    bench = Bench()
+    leaf = images.image(seed="leaf", layers=4)
+    middle = images.index_of([leaf], annotations={"level": "middle"})
+    diamond = images.index_of([middle, leaf])
+    twice = images.artifact(subject=diamond.manifest, seed="twice", size=5000)
+    tags = cosign_tags(diamond.digest)[:2]
+    bench.source.store("app", diamond, "v1")
+    for tag in tags:
+        bench.source.store("app", twice, tag)
+    await bench.copier(companions=set(tags)).copy("v1", "v1")
+    assert bench.target.refused == []
+    assert set(bench.target.tagged["app"]) == {"v1", *tags}
+
+
+async def test_a_registry_that_names_one_missing_blob_at_a_time_is_repaired() -> None:
+    """When a second push is refused for another digest, everything is looked at, and the third succeeds."""
+    journal = MemoryJournal()
+    bench = Bench(journal)
+    bench.target.names_all_missing = False
+    sample = images.image(layers=6)
+    bench.source.store("app", sample, "v1")
+    await journal.record_content("target", "app", list(sample.blobs))
+    await bench.copier().copy("v1", "v1")
+    bench.assert_same(sample, tag="v1")
+
+
+async def test_a_registry_that_never_mounts_gets_each_blob_once_per_repository() -> None:
+    """Repositories that share a layer, on a registry without mounts: in later runs, what is there is not sent again."""
+    journal, target = MemoryJournal(), MemoryRegistry("target", mounts=False, knows_itself=False)
+    base = images.random_bytes(2000, "base")
+    sent = []
+    for run in range(4):
+        bench = Bench(journal)
+        bench.target = target
+        target.log.clear()
+        for name in ("a", "b"):
+            bench.source.store(name, images.image(layers=0, seed=(name, run), shared=[base]), "v1")
+            await bench.copier(name).copy("v1", "v1")
+        sent.append([one.about for one in target.log if one.verb == "blob-put"].count(Digest.of(base)))
+    assert sent == [2, 0, 0, 0]
+
+
+async def test_an_index_of_many_children_is_walked_in_bounded_breadth() -> None:
+    """An index with hundreds of children has no more of them in memory at once than a fan-out is wide."""
+    bench = Bench()
+    children = [images.image(layers=1, size=10, seed=at) for at in range(200)]
+    bench.source.store("app", images.index_of(children), "v1")
+    bench.source.referrers_api = False
+    running = most = 0
+
+    @asynccontextmanager
+    async def gate(operation: Operation) -> AsyncIterator[None]:
+        nonlocal running, most
+        if operation.about != "v1":
+            running += {"get": 1, "put": -1}.get(operation.verb, 0)
+            most = max(most, running)
+        yield
+
+    bench.source.gate = bench.target.gate = gate
+    await bench.copier().copy("v1", "v1")
+    assert 1 < most <= WIDTH
+    assert len(bench.target.manifests["app"]) == 201
 
 
 async def test_tags_that_sign_each_other_end() -> None:

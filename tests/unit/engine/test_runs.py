@@ -26,6 +26,7 @@ from syncer.events import (
 from syncer.oci import Manifest
 from syncer.oci.referrers import cosign_tags, fallback_tag, referrers_index
 from syncer.plan.actions import ActionKind, Reason
+from syncer.plan.records import Unresolved
 from syncer.spec import parse_spec
 from tests.support import images
 from tests.support.memory import MemoryRegistry, MemoryRepository, Operation
@@ -151,9 +152,82 @@ async def test_one_bad_tag_does_not_stop_the_others() -> None:
 async def test_only_the_failed_ones_can_be_tried_again() -> None:
     """A run can be limited to given tags; the others are not looked at."""
     world = filled()
-    outcomes = await world.run(ONE, only=frozenset({("target/mirror/app", "v004")}))
+    outcomes = await world.run(ONE, only=Unresolved(tags=frozenset({("target/mirror/app", "v004")})))
     assert list(outcomes) == ["v004"]
     assert list(world.target.tagged["mirror/app"]) == ["v004"]
+
+
+async def unresolved(world: World) -> Unresolved:
+    """Return what the journal holds as failed or cancelled, as the state store's query does."""
+    records = [record for tags in world.journal._tags.values() for record in tags.values()]
+    return Unresolved.of(record for record in records if record.outcome in (TagOutcome.FAILED, TagOutcome.CANCELLED))
+
+
+async def test_a_repository_that_failed_is_tried_again_as_a_whole() -> None:
+    """What could not be listed is remembered; a run limited to failures looks at all of its tags, and nothing else."""
+    world = filled()
+    world.source.store("other", images.image(), "v1")
+    both = ONE + "  - {name: two, from: source/other, to: target/other}\n"
+    world.source.fail("tags", "", ServerFailure(status=500))
+    await world.run(both)
+    only = await unresolved(world)
+    assert only == Unresolved(repositories=frozenset({"target/mirror/app"}))
+    outcomes = await world.run(both, only=only)
+    assert len(outcomes) == 12
+    assert {event.entry for event in outcomes.values()} == {"one"}
+    assert await unresolved(world) == Unresolved()
+
+
+async def test_an_entry_that_failed_is_tried_again_as_a_whole() -> None:
+    """An entry whose catalog could not be read is remembered too."""
+    world = filled(3)
+    entry = "  - {name: all, from: 'source/*', to: 'target/{path}'}\n"
+    world.source.fail("catalog", "*", ServerFailure(status=500))
+    await world.run(entry)
+    only = await unresolved(world)
+    assert only == Unresolved(entries=frozenset({"all"}))
+    assert len(await world.run(entry, only=only)) == 3
+    assert await unresolved(world) == Unresolved()
+
+
+async def test_what_a_stopped_run_did_not_reach_is_tried_again() -> None:
+    """Tags under way, and the repository with those not begun, are remembered when a run is cancelled."""
+    world = filled()
+    with anyio.move_on_after(5) as scope:
+        run = await world.prepare(ONE, breadth=Breadth(images=2))
+
+        @asynccontextmanager
+        async def gate(operation: Operation) -> AsyncIterator[None]:
+            if operation.verb == "put":
+                scope.cancel()
+            yield
+
+        world.target.gate = gate
+        await run.execute()
+    world.target.gate = None
+    only = await unresolved(world)
+    assert only.repositories == {"target/mirror/app"}
+    await world.run(ONE, only=only)
+    assert len(world.target.tagged["mirror/app"]) == 12
+    assert await unresolved(world) == Unresolved()
+
+
+async def test_a_repository_of_a_catalog_that_lists_no_tags_is_empty() -> None:
+    """A repository that only has blobs yet is in the catalog and has no tag list: that is no failure."""
+    world = filled(2)
+    world.source.fail("tags", "", NotFound("no tags"))
+    await world.run("  - {name: all, from: 'source/*', to: 'target/{path}'}\n")
+    (finished,) = world.recorder.of(RepositoryFinished)
+    assert finished.error is None
+    assert "lists no tags" in world.recorder.of(Notice)[0].text
+
+
+async def test_named_tags_need_no_tag_list() -> None:
+    """Where a repository with untagged images answers a tag list with 404, named tags are copied all the same."""
+    world = filled(3)
+    world.source.fail("tags", "", NotFound("no tags"))
+    outcomes = await world.run("  - {name: one, from: source/app, to: target/m, tags: {include: [v001]}}\n")
+    assert outcomes["v001"].outcome is TagOutcome.COPIED
 
 
 async def test_a_missing_repository_fails_the_repository_only() -> None:
@@ -223,6 +297,28 @@ async def test_two_entries_cannot_write_one_tag() -> None:
     }
 
 
+@pytest.mark.parametrize("verb", ["tags", "catalog"])
+async def test_a_failing_source_does_not_lose_its_tags_to_another_entry(verb: str) -> None:
+    """While the first owner of a tag cannot be looked at, the second entry that wants it does not take it over."""
+    world = World()
+    world.source.store("a/app", images.image(seed="a"), "v1")
+    world.source.store("b/app", images.image(seed="b"), "v1")
+    world.source.store("b/app", images.image(seed="b2"), "w")
+    two = "  - {name: a, from: 'source/a/*', to: 'target/m/{name}', tags: {include: ['re:v.*']}}\n"
+    two += "  - {name: b, from: source/b/app, to: target/m/app, tags: {include: ['re:[vw]\\d?', x]}}\n"
+    await world.run(two)
+    before = dict(world.target.tagged["m/app"])
+    assert before["v1"] == world.source.tagged["a/app"]["v1"]
+    world.source.fail(verb, "" if verb == "tags" else "a/", ServerFailure(status=500))
+    world.source.store("b/app", images.image(seed="b3"), "w")
+    await world.run(two)
+    assert world.target.tagged["m/app"]["v1"] == before["v1"]
+    assert world.target.tagged["m/app"]["w"] == world.source.tagged["b/app"]["w"]
+    refused = [event for event in world.recorder.of(TagFinished) if isinstance(event.error, PolicyViolation)]
+    assert [(event.entry, event.tag) for event in refused] == [("b", "v1")]
+    assert "could not be looked at" in str(refused[0].error)
+
+
 async def test_one_entry_can_meet_itself() -> None:
     """A template that drops the path lets two repositories of one entry meet; the tag is written once."""
     world = World()
@@ -245,6 +341,13 @@ async def test_a_vanished_tag_is_skipped_and_a_named_one_is_a_failure() -> None:
     outcomes = await world.run(named)
     assert outcomes["v001"].outcome is TagOutcome.COPIED
     assert outcomes["nope"].outcome is TagOutcome.FAILED
+    mixed = "  - {name: one, from: source/app, to: target/y, tags: {include: [latest, 'v00[01]']}}\n"
+    outcomes = await world.run(mixed)
+    assert {tag: event.outcome for tag, event in outcomes.items()} == {
+        "latest": TagOutcome.FAILED,
+        "v000": TagOutcome.COPIED,
+        "v001": TagOutcome.COPIED,
+    }
 
 
 async def test_immutable_tags_cost_nothing_once_copied() -> None:
@@ -275,32 +378,58 @@ async def test_a_platform_subset_is_recognised_the_next_time() -> None:
 
 
 async def test_signatures_that_come_later_are_found_in_the_tag_list() -> None:
-    """A cosign tag or tag-schema list that appears after the copy is brought by the next run of an image in sync."""
+    """A cosign tag that appears after the copy is brought by the next run, for an index in sync or a child of one."""
+    world = World()
+    world.source.referrers_api = False
+    sample = images.index()
+    world.source.store("app", sample, "v1")
+    await world.run(ONE)
+    signatures = {
+        cosign_tags(subject.digest)[0]: images.artifact(seed=subject.digest)
+        for subject in (sample.manifest, sample.children[0])
+    }
+    for tag, signature in signatures.items():
+        world.source.store("app", signature, tag)
+    outcomes = await world.run(ONE)
+    assert {tag: event.outcome for tag, event in outcomes.items()} == {
+        "v1": TagOutcome.IN_SYNC,
+        **dict.fromkeys(signatures, TagOutcome.COPIED),
+    }
+    for tag, signature in signatures.items():
+        assert world.target.tagged["mirror/app"][tag] == signature.digest
+    outcomes = await world.run(ONE)
+    assert list(outcomes) == ["v1"]
+    assert not world.target.counts("put")
+
+
+async def test_a_list_of_the_tag_schema_that_comes_later_is_read_once() -> None:
+    """A referrers list that appears, or changes, after the copy is read by the next run, and then only looked at."""
     world = filled(6)
     await world.run(ONE)
     digest = world.source.tagged["app"]["v001"]
-    signature = images.artifact(seed="sig")
-    sig = cosign_tags(digest)[0]
-    world.source.store("app", signature, sig)
-    outcomes = await world.run(ONE)
-    assert outcomes["v001"].referrers == 1
-    assert world.target.tagged["mirror/app"][sig] == signature.digest
-    outcomes = await world.run(ONE)
-    assert outcomes["v001"].referrers == 0
-
     world.source.referrers_api = True
-    subject = world.source.manifests["app"][digest]
-    sbom = images.artifact(subject=subject, seed="sbom")
+    sbom = images.artifact(subject=world.source.manifests["app"][digest], seed="sbom")
     world.source.store("app", sbom)
     listing = Manifest.parse(referrers_index([sbom.manifest.referrer_descriptor]))
     world.source.manifests["app"][listing.digest] = listing
     world.source.tagged["app"][fallback_tag(digest)] = listing.digest
-    await world.run(ONE)
+    outcomes = await world.run(ONE)
+    assert outcomes[fallback_tag(digest)].referrers == 1
     assert sbom.digest in world.target.manifests["mirror/app"]
-    before = world.target.counts("put")
     await world.run(ONE)
-    assert before["put"] == 1
     assert not world.target.counts("put")
+    assert not world.source.counts("referrers")
+
+
+async def test_a_companion_that_cannot_be_brought_is_a_failure() -> None:
+    """When a late signature fails to arrive the run says so."""
+    world = filled(6)
+    await world.run(ONE)
+    sig = cosign_tags(world.source.tagged["app"]["v001"])[0]
+    world.source.store("app", images.artifact(seed="sig"), sig)
+    world.source.fail("get", sig, ConnectionFailed("lost"))
+    outcomes = await world.run(ONE)
+    assert outcomes[sig].outcome is TagOutcome.FAILED
 
 
 async def test_a_source_that_cannot_be_listed_still_gives_named_tags() -> None:
@@ -366,6 +495,74 @@ async def test_recheck_repairs_what_is_in_sync_by_name_only() -> None:
     assert lost not in world.target.blobs["mirror/app"]
     await world.run(ONE, recheck=True)
     world.target.assert_closed()
+
+
+async def test_recheck_leaves_immutable_tags_where_they_are() -> None:
+    """A recheck repairs what an immutable tag stands for, and does not follow the source's tag elsewhere."""
+    world = filled(6)
+    entry = "  - {name: one, from: source/app, to: target/m, tags: {immutable: ['v*']}}\n"
+    await world.run(entry)
+    before = dict(world.target.tagged["m"])
+    lost = world.source.manifests["app"][before["v001"]].layers[1].digest
+    del world.target.blobs["m"][lost]
+    world.source.store("app", images.image(seed="moved"), "v001")
+    world.source.manifests["app"].pop(before["v002"])
+    world.source.store("app", images.image(seed="moved too"), "v002")
+    outcomes = await world.run(entry, recheck=True)
+    assert {event.outcome for event in outcomes.values()} == {TagOutcome.IN_SYNC}
+    assert world.target.tagged["m"] == before
+    world.target.assert_closed()
+
+
+async def test_a_recheck_asks_about_a_shared_blob_once() -> None:
+    """Rechecking forty tags that share a layer asks for that layer once, and sends nothing that is there."""
+    world = filled(40)
+    await world.run(ONE)
+    await world.run(ONE, recheck=True)
+    asked = [operation.about for operation in world.target.log if operation.verb == "blob-post"]
+    assert len(asked) == len(set(asked)) == 81
+    assert not world.target.counts("blob-put")
+
+
+async def test_a_blob_that_the_source_lost_is_asked_for_once() -> None:
+    """Forty tags that need a blob which the source does not have fail by one request, not by forty in a row."""
+    world = filled(40)
+    base = next(blob.digest for blob in world.source.manifests["app"][world.source.tagged["app"]["v000"]].layers)
+    del world.source.blobs["app"][base]
+    outcomes = await world.run(ONE)
+    assert {event.outcome for event in outcomes.values()} == {TagOutcome.FAILED}
+    assert [operation.about for operation in world.source.log if operation.verb == "blob-get"].count(base) == 1
+
+
+async def test_a_target_that_refuses_to_speak_of_a_new_repository_gets_it() -> None:
+    """403 on a HEAD of what is not there yet does not keep the first push from being tried."""
+    world = filled(2)
+    for tag in ("v000", "v001"):
+        world.target.fail("head", tag, Denied(status=403))
+    await world.run(ONE)
+    assert len(world.target.tagged["mirror/app"]) == 2
+
+
+async def test_a_platform_that_is_missing_is_the_sources_fault() -> None:
+    """An index without the platform asked for fails its tag, with the source as the side."""
+    world = World()
+    world.source.store("app", images.index(), "v1")
+    outcomes = await world.run("  - {name: o, from: source/app, to: target/m, platforms: [linux/s390x]}\n")
+    assert outcomes["v1"].error is not None
+    assert outcomes["v1"].error.side is Side.SOURCE
+
+
+async def test_the_record_of_a_subset_keeps_the_sources_digest() -> None:
+    """What is remembered of a tag is the source's digest beside the subset's, also when nothing was to be done."""
+    world = World()
+    sample = images.index()
+    world.source.store("app", sample, "v1")
+    entry = "  - {name: o, from: source/app, to: target/m, platforms: [linux/amd64]}\n"
+    for _ in range(2):
+        await world.run(entry)
+        record = (await world.journal.tags("target/m", ["v1"]))["v1"]
+        assert record.source_digest == sample.digest
+        assert record.target_digest == world.target.tagged["m"]["v1"] != sample.digest
 
 
 async def test_a_run_is_no_broader_than_it_is_told() -> None:

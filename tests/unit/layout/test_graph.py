@@ -7,9 +7,11 @@ import json
 import pytest
 
 from syncer.errors import DigestMismatch, NotFound
-from syncer.layout.graph import recognise, require_links, stated_media_type, walk
+from syncer.layout.graph import find_manifest, recognise, require_links, stated_media_type, walk
+from syncer.layout.index import LayoutIndex, Put
 from syncer.oci import Digest
 from syncer.oci import media_types as mt
+from syncer.oci.referrers import cosign_tags, fallback_tag
 from tests.support import images
 
 IMAGE = images.image()
@@ -81,6 +83,30 @@ def test_walk() -> None:
     found = [manifest.digest for manifest in walk([sample.digest, layer], read)]
     assert len(found) == len(set(found))
     assert set(found) == set(raws)
+
+
+@pytest.mark.parametrize("tag", cosign_tags(IMAGE.digest) + (fallback_tag(IMAGE.digest),))
+def test_the_only_image_is_not_its_signature(tag: str) -> None:
+    """What is tagged as a companion of something else does not make ``oci:path`` ambiguous."""
+    signature = images.artifact(seed="signature")
+    raws = {sample.digest: sample.manifest.raw for sample in (IMAGE, signature)}
+    entries = [IMAGE.manifest.descriptor, signature.manifest.descriptor]
+    index = LayoutIndex()
+    index.apply(Put(descriptor=entries[0]))
+    index.apply(Put(descriptor=entries[1], tag=tag))
+    assert find_manifest(index, "", raws.__getitem__, where="here").digest == IMAGE.digest
+    index.apply(Put(descriptor=entries[1], tag="v1"))
+    with pytest.raises(NotFound, match="several images"):
+        find_manifest(index, "", raws.__getitem__, where="here")
+
+
+def test_a_companion_alone_is_the_only_image() -> None:
+    """A layout that holds a signature and nothing else can be read without a name, too."""
+    signature = images.artifact(seed="signature")
+    index = LayoutIndex()
+    index.apply(Put(descriptor=signature.manifest.descriptor, tag=cosign_tags(IMAGE.digest)[0]))
+    found = find_manifest(index, "", lambda _: signature.manifest.raw, where="here")
+    assert found.digest == signature.digest
 
 
 def test_every_missing_link_is_named() -> None:

@@ -108,9 +108,33 @@ def test_loops(entry: str, repository: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("entry", "target"),
+    [
+        (route("prod/**", "prod/mirror/{path}"), "mirror/1"),
+        (route("prod/a/**", "same/a/mirror/{path}"), "a/mirror/a/1"),
+        (route("prod/team/*", "prod/team/mirror-{name}"), "team/mirror-1"),
+        (route("prod/*", "prod/{name}-copy"), "1-copy"),
+        (route("prod/**", "prod/{parent}/copies/{name}"), "1/copies/1"),
+        (route("usb/**", "stick/m/{path}"), "m/1"),
+        # Not known exactly, but shown by an example.
+        (route("prod/**", "prod/m/{path}/{name}"), "m/1/1"),
+    ],
+)
+def test_entries_that_feed_on_themselves(entry: str, target: str) -> None:
+    """An entry whose targets would be its own sources in the next run is refused: it would never be done."""
+    with pytest.raises(SpecError) as caught:
+        spec(entry)
+    assert caught.value.detail == f"the target {target!r} would be a source of the same entry in the next run"
+    assert "'from'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     "entry",
     [
         route("prod/a", "prod/b"),
+        route("prod/a", "prod/a/a"),
+        route("prod/a/*", "prod/{name}/{name}/x"),
+        route("prod/**/x", "prod/m/{path}/y"),
         route("prod/a/**", "prod/m/{path}"),
         route("prod/a/*", "prod/m/{name}"),
         route("prod/a/*", "prod/m-{name}"),

@@ -32,7 +32,7 @@ class Disk:
 
     def __init__(self, *, is_free: bool = True) -> None:
         self.batches: list[Batch] = []
-        self.failure: StorageFull | None = None
+        self.failure: BaseException | None = None
         self.free = anyio.Event()
         if is_free:
             self.free.set()
@@ -213,3 +213,52 @@ async def test_cancellation_does_not_reach_a_batch_under_way() -> None:
         outer.cancel_scope.cancel()
         await anyio.sleep_forever()
     assert disk.tags == ["v1"]
+
+
+@pytest.mark.parametrize("action", ["put", "flush", "close"])
+async def test_an_unforeseen_failure_becomes_a_state_error(action: str) -> None:
+    """Whatever writing raises reaches those who wait as a StateError, and ends nobody's task group."""
+    disk = Disk()
+    disk.failure = UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+    backlog = Backlog(disk.commit, size=1)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(backlog.run)
+            await backlog.put_tag(record(1))
+            with pytest.raises(StateError, match="surrogates not allowed"):
+                for number in range(2, 9 if action == "put" else 2):
+                    await backlog.put_tag(record(number))
+                await getattr(backlog, "flush" if action == "put" else action)()
+            await backlog.close()
+
+
+class Gone(BaseException):
+    """Ends the writer as nothing foreseen does."""
+
+
+@pytest.mark.parametrize("action", ["put", "flush", "close"])
+async def test_nobody_waits_for_a_writer_that_is_gone(action: str) -> None:
+    """When the task that writes has ended in whatever way, waiting for it raises instead of lasting for ever."""
+    disk = Disk(is_free=False)
+    disk.failure = Gone()
+    backlog = Backlog(disk.commit, size=2)
+
+    async def write() -> None:
+        with pytest.raises(Gone):
+            await backlog.run()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(write)
+            for number in range(4):
+                await backlog.put_tag(record(number))
+                await settle()
+            group.start_soon(open_slowly, disk)
+            with pytest.raises(StateError, match="ended"):
+                await (backlog.put_tag(record(9)) if action == "put" else getattr(backlog, action)())
+
+
+async def open_slowly(disk: Disk) -> None:
+    """Let the disk answer, once whoever else there is waits."""
+    await settle()
+    disk.free.set()
