@@ -15,7 +15,7 @@ from syncer.cli.rendering import print_json, print_line
 from syncer.cli.voices import console
 from syncer.errors import UsageError
 from syncer.events import TagOutcome
-from syncer.plan.records import TagRecord
+from syncer.plan.records import TagRecord, whole_entry
 from syncer.spec.loader import load_spec
 from syncer.state.records import RepositorySummary, RunRecord
 from syncer.state.store import StateStore
@@ -129,12 +129,24 @@ def _print(path: Path, runs: list[RunRecord], repositories: list[RepositorySumma
             screen,
         )
     for record in failures[:_FAILURES]:
-        print_line(f"\nfailed: {printable(record.target)}:{record.tag}\n  {printable(record.error)}")
+        word = "not reached" if record.outcome is TagOutcome.CANCELLED else "failed"
+        print_line(f"\n{word}: {_place(record)}")
+        if record.error:
+            print_line(f"  {printable(record.error)}")
     if failures:
         more = f" ({format_count(len(failures) - _FAILURES)} more)" if len(failures) > _FAILURES else ""
         print_line(
-            f"\n{format_count(len(failures), 'tag')} failed{more}: 'syncer run --retry-failed' tries them again."
+            f"\n{format_count(len(failures), 'item')} not in step{more}: 'syncer run --retry-failed' tries them again."
         )
+
+
+def _place(record: TagRecord) -> str:
+    """Return what a record is about: a tag, a repository with all of its tags, or an entry of the spec."""
+    if record.tag:
+        return f"{printable(record.target)}:{record.tag}"
+    if record.target == whole_entry(record.entry):
+        return f"entry {printable(record.entry)}"
+    return f"{printable(record.target)}, as a whole"
 
 
 def _outcome_columns(summaries: list[Any]) -> tuple[Column, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def whole_entry(name: str) -> str:
     return f"{_ENTRY}{name}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Unresolved:
     """What a run is limited to when only failures are tried again."""
 
@@ -71,7 +72,11 @@ class Unresolved:
 
     def wants_some(self, entry: str, target: str) -> bool:
         """Tell whether any tag of the target repository is to be looked at."""
-        return self.wants_all(entry, target) or any(name == target for name, _ in self.tags)
+        return self.wants_all(entry, target) or target in self._targets
+
+    @cached_property
+    def _targets(self) -> frozenset[str]:
+        return frozenset(target for target, _ in self.tags)
 
     def wants(self, entry: str, target: str, tag: str) -> bool:
         """Tell whether the tag is to be looked at."""
