@@ -38,7 +38,8 @@
     │   └── SchemaTooNew            written by a newer Syncer
     └── Interrupted                 stopped by signal, deadline or rate limit; resumable
 
-The docstring of a class is its default message.
+The docstring of a class is its default message. Message and hint can always be encoded and shown:
+what a registry slipped into them is escaped (see :func:`printable`).
 """
 
 from __future__ import annotations
@@ -54,6 +55,20 @@ class Side(StrEnum):
     TARGET = "target"
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with every character escaped that cannot be encoded or would steer a terminal.
+
+    Headers and documents of registries bring lone surrogates (bytes that are no UTF-8), control and
+    formatting characters. Line breaks stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character == "\n" or character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class SyncerError(Exception):
     """Something went wrong."""
 
@@ -65,6 +80,24 @@ class SyncerError(Exception):
         self.hint = hint
         self.side = side
         super().__init__(self.message)
+
+    @property
+    def message(self) -> str:
+        """What happened, as :func:`printable` text."""
+        return self._message
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self._message = printable(text)
+
+    @property
+    def hint(self) -> str:
+        """What to do, as :func:`printable` text; empty where nobody knows."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        self._hint = printable(text)
 
     def paragraph(self) -> str:
         """Return the message and the hint as one paragraph for a person."""
@@ -92,7 +125,7 @@ class SpecError(SyncerError):
         self.line = line
         self.column = column
         self.path = path
-        self.detail = message
+        self.detail = printable(message)
         place = ":".join(str(part) for part in (file, line, column) if part not in ("", None))
         super().__init__(": ".join(part for part in (place, path, message) if part), hint=hint)
 
@@ -126,6 +159,8 @@ class NotFound(ContentError):
 
     #: The digests that a manifest needs and its repository lacks, when a push was refused for that.
     missing: tuple[str, ...] = ()
+    #: The distribution-spec error codes of a registry's answer.
+    codes: tuple[str, ...] = ()
 
 
 class MalformedManifest(ContentError):
@@ -146,6 +181,9 @@ class CredentialsError(SyncerError):
 
 class RegistryError(SyncerError):
     """The registry could not do what was asked."""
+
+    #: How often it was tried, once that has been given up.
+    attempts: int = 0
 
     def __init__(
         self,
@@ -176,6 +214,9 @@ class Timeout(TransportError):
 
 class ConnectionFailed(TransportError):
     """The registry could not be reached."""
+
+    #: True when there is nobody and there was nobody before: the connection is refused, or the name does not exist.
+    is_absent: bool = False
 
 
 class CertificateError(RegistryError):

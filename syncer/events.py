@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from syncer.errors import printable
+
 if TYPE_CHECKING:
     from syncer.content import BlobOutcome
     from syncer.errors import SyncerError
@@ -191,10 +193,17 @@ class RetryScheduled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notice:
-    """Something a person should know once: a registry's Warning header, a state file set aside."""
+    """Something a person should know once: a registry's Warning header, a state file set aside.
+
+    Both members are printable, whatever bytes they were made of.
+    """
 
     where: str
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", printable(self.where))
+        object.__setattr__(self, "text", printable(self.text))
 
 
 Event = (

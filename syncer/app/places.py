@@ -172,9 +172,7 @@ class Opened:
         plain_http = is_loopback(host) if reach.plain_http is None else reach.plain_http
         tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
         settings = RegistrySettings(host=host, plain_http=plain_http, tls=tls, user_agent=USER_AGENT)
-        client = RegistryClient(
-            settings, keychain(self._surroundings), self._observer, fallback_tags=self._lists[host]
-        )
+        client = RegistryClient(settings, keychain(self._surroundings), self._observer, fallback_tags=self._lists[host])
         self._clients[host, reach] = await self._stack.enter_async_context(client)
         return client
 

@@ -90,8 +90,9 @@ def find_manifest(index: LayoutIndex, reference: str, read: Callable[[Digest], b
 def _only_image(index: LayoutIndex, read: Callable[[Digest], bytes], where: object) -> Manifest:
     """Return the image that ``oci:path`` names; signatures and the like beside it do not count."""
     digests = index.digests()
+    own = [digest for digest in digests if not index.is_companion(digest)]
     images: list[Manifest] = []
-    for digest in digests:
+    for digest in own or digests:
         manifest = find_manifest(index, digest, read, where=where)
         if manifest.subject is None or manifest.subject.digest not in digests:
             images.append(manifest)

@@ -19,6 +19,7 @@ from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
 from syncer.oci.manifest import parse_object
 from syncer.oci.reference import is_tag
+from syncer.oci.referrers import is_companion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,6 +116,11 @@ class LayoutIndex:
     def digests(self) -> list[Digest]:
         """Return the digest of every entry, each once."""
         return [*self._names, *self._listed]
+
+    def is_companion(self, digest: Digest) -> bool:
+        """Tell whether the manifest has tags, and each of them says that it belongs to another one."""
+        names = self._names.get(digest, ())
+        return bool(names) and all(is_companion(name) for name in names)
 
     def holds(self, change: Put) -> bool:
         """Tell whether ``change`` would change nothing."""

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from syncer.errors import ProtocolViolation
 from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken, RegistryToken
-from syncer.registry.urls import Origin, absolute, with_query
+from syncer.registry.urls import Origin, absolute, octets, with_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -136,7 +136,7 @@ class TokenRequest:
         fields = {"grant_type": "refresh_token", "service": self.service, "client_id": "syncer"}
         if self.scopes:
             fields["scope"] = " ".join(map(str, self.scopes))
-        return urlencode({**fields, "refresh_token": self.credential.token}).encode()
+        return urlencode({**fields, "refresh_token": octets(self.credential.token)}).encode()
 
     def narrowed(self) -> TokenRequest | None:
         """Return the request for the first scope alone, or None when it has no more than one."""
@@ -169,7 +169,7 @@ class Attachment:
 
 def basic_header(credential: Basic) -> str:
     """Return the Basic Authorization header (RFC 7617, in UTF-8)."""
-    pair = f"{credential.username}:{credential.password}".encode()
+    pair = octets(f"{credential.username}:{credential.password}")
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
@@ -177,7 +177,8 @@ def refresh_time(now: float, expires_in: Any) -> float:
     """Return when a token fetched ``now`` should be replaced: 10 % or 10 s before its end, at half of a short life."""
     lifetime = DEFAULT_LIFETIME
     if isinstance(expires_in, int | float) and not isinstance(expires_in, bool) and expires_in > 0:
-        lifetime = min(float(expires_in), _LONGEST_LIFETIME)
+        # In this order: JSON knows integers that no float can hold.
+        lifetime = float(min(expires_in, _LONGEST_LIFETIME))
     return now + max(lifetime - max(10.0, lifetime * 0.1), lifetime / 2)
 
 
@@ -192,7 +193,7 @@ def parse_token(request: TokenRequest, body: bytes, now: float) -> Token:
     except (ValueError, RecursionError):
         document = None
     value = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
         raise ProtocolViolation(
             f"the token service {Origin.of(absolute(request.realm))} answered without a token",
             hint="The answer should be a JSON object with 'token' or 'access_token'.",

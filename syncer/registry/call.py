@@ -32,6 +32,7 @@ class StreamBody:
 
     Attributes:
         failure: what ``chunks`` raised, or that they were too many or too few.
+        started: set when the first bytes are asked for: the request has its connection then.
         sent: how many bytes were handed over.
         is_reading: True while the next bytes are waited for.
     """
@@ -42,6 +43,7 @@ class StreamBody:
         self.size = size
         self.sent = 0
         self.failure: Exception | None = None
+        self.started = anyio.Event()
         self._chunks = chunks
         self._pass_bytes = pass_bytes
         self.is_reading = False
@@ -59,6 +61,7 @@ class StreamBody:
     async def __anext__(self) -> bytes:
         if self._is_closed:
             raise ConnectionAbortedError("the request is over")
+        self.started.set()
         self.is_reading = True
         try:
             chunk = await anext(self._chunks)
@@ -126,6 +129,11 @@ class Call:
     def is_replayable(self) -> bool:
         """True when the body can be sent again."""
         return not isinstance(self.body, StreamBody)
+
+    @property
+    def names_repository(self) -> bool:
+        """True when the first scope is a repository: the one that is asked."""
+        return bool(self.scopes) and self.scopes[0].kind == "repository"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,8 @@
 
 Several challenges may share a header, quoted values may hold commas, equals signs and escaped
 quotes, and the parameters of one challenge are told from the next challenge only by what follows
-a word. Splitting at commas is how others have leaked credentials.
+a word. Splitting at commas is how others have leaked credentials. Realms, services and scopes are
+ASCII: a value that is not is left out.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class _Reader:
             self._at += 1
             self._take(_BLANK)
             value = self._value()
-            if value is not None:
+            if value is not None and value.isascii():
                 # The first wins: a second one is at best a mistake, at worst an attempt to be read differently.
                 parameters.setdefault(name.lower(), value)
             self._skip_to_comma()
@@ -128,5 +129,9 @@ class _Reader:
     def _skip_to_comma(self) -> None:
         """Step over the rest of a broken or finished element, respecting quotes."""
         while self._at < len(self._text) and self._text[self._at] != ",":
+            if self._text[self._at] != '"':
+                self._at += 1
+                continue
             quoted = _QUOTED.match(self._text, self._at)
-            self._at = quoted.end() if quoted else self._at + 1
+            # A quote that does not close holds all the rest; to look for its end again at the next one takes for ever.
+            self._at = quoted.end() if quoted else len(self._text)

@@ -71,12 +71,15 @@ class RegistryClient:
         observer: Observer,
         *,
         policy: RetryPolicy | None = None,
+        fallback_tags: FallbackTags | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         """Keep what is needed; nothing is opened before the context is entered.
+
+        Clients of one registry must share their ``fallback_tags``, or they overwrite each other's lists.
 
         Raises:
             InvalidReference: when ``settings.host`` is not a host.
@@ -91,7 +94,7 @@ class RegistryClient:
             clock=clock,
             sleep=sleep,
         )
-        self.fallback_tags = FallbackTags()
+        self.fallback_tags = fallback_tags or FallbackTags()
         self.timeouts = settings.timeouts
         self._base = settings.base_url
         self._home = Origin.of(absolute(self._base))
@@ -175,10 +178,21 @@ class RegistryClient:
         async with stack:
             yield response
 
+    def notice(self, text: str) -> None:
+        """Let the observer know something about the registry that a person should know once."""
+        self._observer.notify(events.Notice(where=self.host, text=text))
+
     async def wait_to_retry(self, kind: RequestKind, error: SyncerError, attempt: int, tries: int = 0) -> bool:
         """Wait as the policy wants after ``attempt`` (from 1) failed with ``error``; False when it is final."""
+        if isinstance(error, RegistryError) and error.attempts:
+            # The token that this request wanted was tried for in vain; to start over would multiply the tries.
+            return False
         decision = self._policy.decide(error, attempt, self._random, tries=tries)
         if decision.reaction is Reaction.GIVE_UP:
+            if isinstance(error, RegistryError):
+                error.attempts = attempt
+            if attempt > 1:
+                error.hint = f"It was tried {attempt} times. {error.hint}".strip()
             return False
         self._observer.notify(
             events.RetryScheduled(
@@ -278,6 +292,7 @@ class RegistryClient:
                 body=body,
                 wanted=call.expected,
                 now=self._wall_clock(),
+                repository=f"{self.host}/{call.scopes[0].name}" if call.names_repository else "",
             )
         )
 
@@ -327,7 +342,7 @@ class RegistryClient:
             text = header[:_LONGEST_WARNING]
             if text.startswith("299 ") and text not in self._warnings and len(self._warnings) < _MOST_WARNINGS:
                 self._warnings.add(text)
-                self._observer.notify(events.Notice(where=self.host, text=text.partition('"')[2].rstrip('"') or text))
+                self.notice(text.partition('"')[2].rstrip('"') or text)
 
 
 def _is_redirect(call: Call, response: HttpResponse) -> bool:

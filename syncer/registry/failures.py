@@ -28,6 +28,7 @@ from syncer.errors import (
 )
 from syncer.oci.digest import Digest
 from syncer.registry.retry import PASSING_STATUSES, TOO_MANY_REQUESTS, retry_after
+from syncer.registry.translation import WANTS_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +39,9 @@ _MOST_ERRORS = 200
 _LONGEST_TEXT = 300
 _QUOTA = re.compile(r"quota|storage limit|out of (?:space|storage)|no space left|insufficient storage", re.IGNORECASE)
 _IMMUTABLE = re.compile(r"immutab|cannot be overwritten|tag.{0,80}already exists", re.IGNORECASE)
-_MISSING_CODES = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _UNKNOWN_BLOB = re.compile(r"unknown blob|blob unknown|blob not found|missing blob", re.IGNORECASE)
+#: What Go's and nginx's servers say on a TLS port.
+_WANTS_TLS = re.compile(r"HTTP request (?:was sent )?to (?:an )?HTTPS", re.IGNORECASE)
 
 _POLICY = (Denied, "A policy of the registry forbids it.")
 _ABSENT = (Unsupported, "This registry does not offer it, or it is switched off.")
@@ -83,8 +85,8 @@ def parse_error_body(body: bytes) -> ErrorBody:
         code = error.get("code")
         if isinstance(code, str) and code:
             codes.append(_shown(code, 64))
-        message = _shown(str(error.get("message") or ""))
-        detail = _shown(_detail(error.get("detail")))
+        message = _shown(error.get("message"))
+        detail = _shown(error.get("detail"))
         texts.append(f"{message} ({detail})" if message and detail else message or detail)
         if (digest := _digest(error.get("detail"))) is not None:
             digests.append(digest)
@@ -106,10 +108,6 @@ def _plain(document: Any, body: bytes) -> str:
     return _shown(body[:200].decode(errors="replace"))
 
 
-def _detail(detail: Any) -> str:
-    return detail if isinstance(detail, str) else ""
-
-
 def _digest(detail: Any) -> Digest | None:
     value = detail.get("digest") if isinstance(detail, dict) else detail
     try:
@@ -118,7 +116,9 @@ def _digest(detail: Any) -> Digest | None:
         return None
 
 
-def _shown(text: str, length: int = 200) -> str:
+def _shown(text: Any, length: int = 200) -> str:
+    if not isinstance(text, str):
+        return ""
     printable = "".join(character if character.isprintable() else " " for character in text[: length * 2])
     return " ".join(printable.split())[:length]
 
@@ -129,6 +129,7 @@ class Answer:
 
     Attributes:
         asked: what the request was about, for people: ``registry/repository:tag``.
+        repository: the ``registry/repository`` asked; empty when none was.
         wanted: the statuses that would have been right.
         now: seconds since the epoch, for Retry-After dates.
     """
@@ -142,6 +143,7 @@ class Answer:
     body: bytes
     wanted: frozenset[int]
     now: float
+    repository: str = ""
 
 
 def failure(answer: Answer) -> SyncerError:
@@ -157,10 +159,13 @@ def failure(answer: Answer) -> SyncerError:
             url=answer.url,
             hint="Something that is not a registry may be answering: a proxy, or a log-in page.",
         )
-    missing = _missing(answer, parsed)
-    if missing is not None:
-        return missing
+    absent = _missing(answer, parsed) or _not_found(answer, parsed)
+    if absent is not None:
+        absent.codes = parsed.codes
+        return absent
     kind, hint = _kind(status, parsed)
+    if status == 400 and answer.url.startswith("http:") and _WANTS_TLS.search(parsed.text):  # noqa: PLR2004 - Bad Request
+        hint = WANTS_TLS
     said = ", ".join(part for part in (" ".join(parsed.codes), parsed.text) if part)
     error = kind(
         f"{answer.registry} answered {status} to {answer.method} for {answer.asked}" + (f": {said}" if said else ""),
@@ -194,19 +199,26 @@ def _throttled(error: StatusError, answer: Answer) -> RateLimited:
 
 
 def _missing(answer: Answer, parsed: ErrorBody) -> NotFound | None:
-    """Return NotFound for a 404, and for the refusal of a manifest whose content is not there."""
-    refused = answer.status in (400, 404) and answer.method == "PUT"
-    named = _MISSING_CODES.intersection(parsed.codes)
+    """Return NotFound for the refusal of a manifest whose content is not there."""
+    if answer.method != "PUT":
+        return None
+    # docker-registry says 500 when the code comes with others: a definite answer all the same.
+    named = answer.status in (400, 404, 422, 500) and "MANIFEST_BLOB_UNKNOWN" in parsed.codes
     # zot and Quay say MANIFEST_INVALID, and name the blob in words.
     in_words = "MANIFEST_INVALID" in parsed.codes and _UNKNOWN_BLOB.search(parsed.text)
-    if refused and (named or in_words):
-        listed = ", ".join(parsed.digests[:3]) or parsed.text or "blobs"
-        error = NotFound(
-            f"{answer.registry} misses content that {answer.asked} links to: {listed}",
-            hint="It was removed from the registry meanwhile; run again to copy it anew.",
-        )
-        error.missing = parsed.digests
-        return error
+    if not named and not (answer.status in (400, 404) and ("BLOB_UNKNOWN" in parsed.codes or in_words)):
+        return None
+    listed = ", ".join(parsed.digests[:3]) or parsed.text or "blobs"
+    error = NotFound(
+        f"{answer.registry} misses content that {answer.asked} links to: {listed}",
+        hint="It was removed from the registry meanwhile; run again to copy it anew.",
+    )
+    error.missing = parsed.digests
+    return error
+
+
+def _not_found(answer: Answer, parsed: ErrorBody) -> NotFound | None:
+    """Return NotFound for a 404, saying what there is not where the code tells."""
     if answer.status != 404:  # noqa: PLR2004 - Not Found
         return None
     if "NAME_UNKNOWN" in parsed.codes and answer.method in ("POST", "PUT", "PATCH"):
@@ -214,6 +226,18 @@ def _missing(answer: Answer, parsed: ErrorBody) -> NotFound | None:
             f"{answer.registry} has no repository for {answer.asked}",
             hint="This registry does not create repositories on push; create it first, or check the name.",
         )
+    if "NAME_UNKNOWN" in parsed.codes and answer.repository:
+        return NotFound(f"the repository {answer.repository} does not exist", hint="Check the name of the repository.")
+    # registry/repository:tag or registry/repository@digest; anything else is not about one of them.
+    is_about_it = answer.repository and answer.method in ("GET", "HEAD", "DELETE")
+    rest = answer.asked.removeprefix(answer.repository) if is_about_it else ""
+    if "MANIFEST_UNKNOWN" in parsed.codes and rest.startswith(":"):
+        hint = f"'syncer list-tags {answer.repository}' lists those it has."
+        return NotFound(f"{answer.repository} has no tag {rest[1:]}", hint=hint)
+    kind = "blob" if "BLOB_UNKNOWN" in parsed.codes else "manifest" if "MANIFEST_UNKNOWN" in parsed.codes else ""
+    if kind and rest.startswith("@"):
+        hint = "Check the digest, or whether it was deleted meanwhile."
+        return NotFound(f"{answer.repository} has no {kind} {rest[1:]}", hint=hint)
     said = f": {parsed.text}" if parsed.text and not parsed.codes else ""
     return NotFound(f"{answer.asked} was not found{said}", hint="Check the name, or whether it was deleted meanwhile.")
 

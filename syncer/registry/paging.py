@@ -28,19 +28,22 @@ _ENTRIES_AT_ONCE = 1000
 _MOST_PAGES = 100_000
 
 
-async def pages(client: RegistryClient, call: Call) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
+async def pages(
+    client: RegistryClient, call: Call, *, most: int = _MOST_PAGES
+) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
     """Yield each page of a list as its JSON object and its answer.
 
     Raises:
-        ProtocolViolation: when a page is no JSON object, or the links lead away or in a circle.
+        ProtocolViolation: when a page is no JSON object, the links lead away or in a circle, or there are
+            more than ``most`` pages.
         NotFound, RegistryError: as the client's exchange.
     """
     seen: set[URL] = set()
     url: URL | None = call.url
     while url is not None:
-        if url in seen or len(seen) >= _MOST_PAGES:
+        if url in seen or len(seen) >= most:
             raise ProtocolViolation(
-                f"{client.host} lists {call.asked} in a circle",
+                f"{client.host} lists {call.asked} {'in a circle' if url in seen else f'on over {most} pages'}",
                 registry=client.host,
                 method=call.method,
                 url=redact(url),

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
-from syncer.errors import (
-    MalformedManifest,
-    NotFound,
-    ProtocolViolation,
-    StatusError,
-)
+from syncer.errors import MalformedManifest, NotFound, ProtocolViolation, SizeExceedsLimit, StatusError
 from syncer.events import RequestKind
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
@@ -22,18 +18,28 @@ from syncer.oci.referrers import fallback_tag, referrers_index
 from syncer.registry import manifests
 from syncer.registry.call import Call
 from syncer.registry.paging import pages
-from syncer.registry.urls import with_query
+from syncer.registry.urls import redact, with_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
 
     from syncer.oci.digest import Digest
+    from syncer.registry.call import Reply
     from syncer.registry.repository import RegistryRepository
 
 #: How registries without the API answer; the specification names 404, the others have been seen.
-_NOT_OFFERED = frozenset({400, 401, 403, 405, 406, 501})
+_NOT_OFFERED = frozenset({405, 406, 501})
+#: These have been seen too, but may as well be about rights, or about one repository.
+_REFUSED = frozenset({400, 401, 403})
 #: Bytes of one page of referrers: an index like any other.
 _PAGE_LIMIT = 4 * 1024 * 1024
+#: Bounds of one list; some pages may be empty, where the registry filters.
+_MOST_REFERRERS = 20_000
+_MOST_PAGES = 1000
+#: How often a list under the tag is written again without what the registry misses.
+_MOST_REPAIRS = 8
+#: A list of this size is parsed and written in a thread, to keep the loop going.
+_EXTENDED_ON_LOOP = 128 * 1024
 
 
 async def find(
@@ -42,14 +48,16 @@ async def find(
     """Return the descriptors of the manifests whose subject is ``digest``, of ``artifact_type`` if given.
 
     A registry that turns out to lack the API is not asked again; ``known_tags`` spares the request
-    for a tag that is not there.
+    for a tag that is not there. No answer but a list of none counts as an empty list.
 
     Raises:
-        RegistryError: when the registry cannot be asked.
+        RegistryError: when the registry cannot be asked, or does not answer with a list.
         MalformedManifest: when what it lists cannot be read.
+        SizeExceedsLimit: when the list has over 20,000 entries.
     """
     listed: list[Descriptor] | None = None
-    if repository.client.capabilities.referrers is not False:
+    capabilities = repository.client.capabilities
+    if capabilities.referrers is not False and repository.repository not in capabilities.referrers_refused:
         listed = await _from_api(repository, digest, artifact_type)
     if listed is None:
         tag = fallback_tag(digest)
@@ -73,26 +81,70 @@ async def _from_api(repository: RegistryRepository, digest: Digest, artifact_typ
         limit=_PAGE_LIMIT,
     )
     found: list[Descriptor] = []
+    is_begun = False
     try:
-        async for document, _ in pages(client, call):
-            if not isinstance(document.get("manifests"), list):
-                client.capabilities.referrers = False
-                return None
-            found.extend(Descriptor.from_json(item, where="a referrer") for item in document["manifests"])
-    except NotFound:
-        # A repository that does not exist has no referrers either; only a registry that has shown the API knows.
-        if client.capabilities.referrers:
-            return []
-        client.capabilities.referrers = False
-        return None
-    except (StatusError, ProtocolViolation) as error:
-        # A ProtocolViolation is 200 and a page of HTML, or an empty body.
-        if isinstance(error, StatusError) and error.status not in _NOT_OFFERED:
+        async for document, reply in pages(client, call, most=_MOST_PAGES):
+            found.extend(
+                Descriptor.from_json(item, where="a referrer") for item in _members(repository, document, reply)
+            )
+            is_begun = client.capabilities.referrers = True
+            if len(found) > _MOST_REFERRERS:
+                raise SizeExceedsLimit(
+                    f"{client.host} lists over {_MOST_REFERRERS} referrers of {repository.asked(digest)}",
+                    side=repository.side,
+                )
+    except (NotFound, StatusError) as error:
+        # Once the API has worked it is there; a list that breaks off, or a failure, is no empty list.
+        if is_begun or not _is_absence(repository, error):
             raise
-        client.capabilities.referrers = False
-        return None
-    client.capabilities.referrers = True
+        # A repository that does not exist has no referrers either; only a registry that has shown the API knows.
+        return [] if client.capabilities.referrers else None
     return found
+
+
+def _members(repository: RegistryRepository, document: dict[str, Any], reply: Reply) -> list[Any]:
+    """Return what a page lists; some registries write an empty list as null, or not at all."""
+    listed = document.get("manifests")
+    if isinstance(listed, list):
+        return listed
+    if listed is None and (document.get("mediaType") == media_types.OCI_INDEX or "schemaVersion" in document):
+        return []
+    raise ProtocolViolation(
+        f"{repository.registry} answered with something that is no list of referrers",
+        registry=repository.registry,
+        method="GET",
+        url=redact(reply.url),
+        hint="Something that is not a registry may be answering: a proxy, or a log-in page.",
+        side=repository.side,
+    )
+
+
+def _is_absence(repository: RegistryRepository, error: NotFound | StatusError) -> bool:
+    """Tell whether ``error`` says that there is nothing to be asked here, and remember it where it does.
+
+    What is not the answer that the specification gives for an absent API is told of: signatures that
+    only the API lists would be missed.
+    """
+    client = repository.client
+    capabilities = client.capabilities
+    if isinstance(error, NotFound):
+        if "NAME_UNKNOWN" not in error.codes and capabilities.referrers is None:
+            capabilities.referrers = False
+        return True
+    if capabilities.referrers:
+        return False
+    if error.status in _NOT_OFFERED:
+        capabilities.referrers = False
+        place = "this registry"
+    elif error.status in _REFUSED:
+        capabilities.referrers_refused.add(repository.repository)
+        place = str(repository)
+    else:
+        return False
+    client.notice(
+        f"the referrers API answered {error.status}: the signatures and the like of {place} are found by tags only"
+    )
+    return True
 
 
 async def _from_tag(repository: RegistryRepository, tag: str) -> list[Descriptor]:
@@ -119,23 +171,40 @@ class FallbackTags:
         """
         tag = fallback_tag(subject)
         async with self._alone(repository.repository, tag):
-            try:
-                current = await repository.fetch_manifest(tag)
-            except NotFound:
-                raw = referrers_index([referrer])
-            else:
-                if not current.is_index:
-                    raise MalformedManifest(
-                        f"{repository.asked(tag)} should list what refers to {subject}, but it is no index",
-                        hint="Delete that tag in the target, then run again.",
-                        side=repository.side,
-                    )
-                if any(held.digest == referrer.digest for held in current.manifests):
+            current = await self._current(repository, subject, tag)
+            if current is not None and any(held.digest == referrer.digest for held in current.manifests):
+                return
+            stale: frozenset[str] = frozenset()
+            for is_last in (*[False] * _MOST_REPAIRS, True):
+                if current is None:
+                    extended = Manifest.parse(referrers_index([referrer]), media_types.OCI_INDEX)
+                elif current.size > _EXTENDED_ON_LOOP:
+                    extended = await anyio.to_thread.run_sync(_extended, current, referrer, stale)
+                else:
+                    extended = _extended(current, referrer, stale)
+                try:
+                    await manifests.put(repository, extended, tag)
+                except NotFound as error:
+                    # The registry no longer has what somebody listed once, and refuses the list for that.
+                    held = {one.digest for one in extended.manifests} - {referrer.digest}
+                    if is_last or not held.intersection(error.missing) or referrer.digest in error.missing:
+                        raise
+                    stale = stale.union(error.missing)
+                else:
                     return
-                document = parse_object(current.raw)
-                document["manifests"] = [*document["manifests"], referrer.to_json()]
-                raw = json.dumps(document, separators=(",", ":")).encode()
-            await manifests.put(repository, Manifest.parse(raw, media_types.OCI_INDEX), tag)
+
+    async def _current(self, repository: RegistryRepository, subject: Digest, tag: str) -> Manifest | None:
+        try:
+            current = await repository.fetch_manifest(tag)
+        except NotFound:
+            return None
+        if current.is_index:
+            return current
+        raise MalformedManifest(
+            f"{repository.asked(tag)} should list what refers to {subject}, but it is no index",
+            hint="Delete that tag in the target, then run again.",
+            side=repository.side,
+        )
 
     @asynccontextmanager
     async def _alone(self, repository: str, tag: str) -> AsyncIterator[None]:
@@ -152,3 +221,21 @@ class FallbackTags:
                 del self._locks[key]
             else:
                 self._locks[key] = (lock, users - 1)
+
+
+def _extended(current: Manifest, referrer: Descriptor, stale: Collection[str]) -> Manifest:
+    """Return the list with ``referrer`` at its end and without what is ``stale``; the rest stays as it is.
+
+    Raises:
+        MalformedManifest: when it is nested too deep to be written again.
+        SizeExceedsLimit: when it would be over the bounds of an index.
+    """
+    document = parse_object(current.raw)
+    # Some tools write an empty list as null, or not at all.
+    kept = [entry for entry in document.get("manifests") or () if entry["digest"] not in stale]
+    document["manifests"] = [*kept, referrer.to_json()]
+    try:
+        raw = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    except (RecursionError, ValueError):
+        raise MalformedManifest(f"the list of referrers {current.digest} cannot be written again") from None
+    return Manifest.parse(raw, media_types.OCI_INDEX)

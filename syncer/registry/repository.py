@@ -9,7 +9,7 @@ import anyio.to_thread
 from syncer.errors import DigestMismatch, Side, StatusError, Unsupported
 from syncer.events import RequestKind
 from syncer.oci import media_types
-from syncer.oci.descriptor import Descriptor
+from syncer.oci.descriptor import MAX_SIZE, Descriptor
 from syncer.oci.digest import Digest, is_digest
 from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
 from syncer.oci.reference import check_tag, is_tag
@@ -235,15 +235,23 @@ def _described(reply: Reply, reference: str) -> Descriptor | None:
     length = reply.headers.get("Content-Length", "")
     if not is_digest(digest) or not length.isdigit() or not length.isascii() or length == "0":
         return None
+    size = int(length[:20])
+    if size >= MAX_SIZE:
+        return None
     if ":" in reference and digest != reference:
         # Another digest than the one asked for is no answer to it; the bytes will tell.
         return None
-    media_type = media_types.bare(reply.headers.get("Content-Type", ""))
-    return Descriptor(media_type=media_type, digest=Digest(digest), size=int(length[:20]))
+    return Descriptor(media_type=media_types.bare(_content_type(reply)), digest=Digest(digest), size=size)
+
+
+def _content_type(reply: Reply) -> str:
+    # What is no ASCII is no media type (RFC 6838), and could not be sent on in a header.
+    stated = reply.headers.get("Content-Type", "")
+    return stated if stated.isascii() else ""
 
 
 async def _parse(reply: Reply, digest: Digest | None) -> Manifest:
-    media_type = reply.headers.get("Content-Type", "")
+    media_type = _content_type(reply)
     if len(reply.body) > _PARSED_ON_LOOP:
         return await anyio.to_thread.run_sync(lambda: Manifest.parse(reply.body, media_type, digest=digest))
     return Manifest.parse(reply.body, media_type, digest=digest)

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from syncer.errors import RateLimited, ServerFailure, StatusError, TransportError
+from syncer.errors import ConnectionFailed, RateLimited, ServerFailure, StatusError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,11 +43,18 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
-    """Exponential backoff with full jitter: a random part of ``base`` * 2^n seconds, at most ``cap``."""
+    """Exponential backoff with full jitter: a random part of ``base`` * 2^n seconds, at most ``cap``.
+
+    A registry that is not there (nobody listens, or no such name) and has not been there before is
+    more likely mistyped than restarting: it gets ``absent_tries`` within seconds. Those delays are
+    ``absent_cap`` at most, and half of them is certain, as a restart takes its time whatever the dice say.
+    """
 
     tries: int = 6
     base: float = 0.25
     cap: float = 30.0
+    absent_tries: int = 5
+    absent_cap: float = 1.0
 
     def decide(self, error: Exception, attempt: int, random: Callable[[], float], *, tries: int = 0) -> Decision:
         """Decide after the failure of ``attempt`` (from 1) with ``error``.
@@ -56,9 +63,15 @@ class RetryPolicy:
         again all the same.
         """
         reaction = classify(error)
+        is_absent = isinstance(error, ConnectionFailed) and error.is_absent
         most = tries if tries and reaction is Reaction.TRY_AGAIN else self.tries
+        if is_absent:
+            most = min(most, self.absent_tries)
         if reaction is Reaction.GIVE_UP or attempt >= most:
             return Decision(reaction=Reaction.GIVE_UP)
+        if is_absent:
+            longest = min(self.absent_cap, self.backoff(attempt, lambda: 1.0))
+            return Decision(reaction=reaction, delay=longest * (0.5 + random() / 2))
         if reaction is Reaction.PAUSE_HOST and isinstance(error, RateLimited):
             asked = error.retry_after if error.retry_after is not None else self.backoff(attempt, lambda: 1.0)
             pause = min(max(asked, SHORTEST_PAUSE), LONGEST_PAUSE)

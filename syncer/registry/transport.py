@@ -13,17 +13,10 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
-from aiohttp import http_exceptions
 
 from syncer import events
-from syncer.errors import (
-    CertificateError,
-    ConnectionFailed,
-    ProtocolViolation,
-    RegistryError,
-    SizeExceedsLimit,
-    Timeout,
-)
+from syncer.errors import CertificateError, ConnectionFailed, RegistryError, SizeExceedsLimit
+from syncer.registry.translation import FOREIGN, translated
 from syncer.registry.urls import Origin, redact
 
 if TYPE_CHECKING:
@@ -41,8 +34,6 @@ _READ_BUFFER = 1024 * 1024
 _KEEP_ALIVE = 60.0
 #: Unread bytes that are worth reading to keep a connection instead of opening another.
 _WORTH_DRAINING = 64 * 1024
-#: What OpenSSL says when the other side does not speak TLS at all.
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +121,7 @@ class Transport:
         self._home_origin: Origin | None = None
         self._home: aiohttp.ClientSession | None = None
         self._foreign: aiohttp.ClientSession | None = None
+        self._answered: set[Origin] = set()
 
     async def open(self, home: Origin) -> None:
         """Load the certificates and get ready; ``home`` is the origin that may see the client certificate.
@@ -168,15 +160,7 @@ class Transport:
         started = self._clock()
         status = 0
         try:
-            with translated(self._settings.host, request.method, request.url):
-                response = await session.request(
-                    request.method,
-                    request.url,
-                    headers=request.headers,
-                    data=request.body,
-                    allow_redirects=False,
-                    timeout=self._timeout(request.kind),
-                )
+            response = await self._answer(session, request)
             status = response.status
             try:
                 yield HttpResponse(response, self._settings.host)
@@ -193,6 +177,25 @@ class Transport:
                     seconds=self._clock() - started,
                 )
             )
+
+    async def _answer(self, session: aiohttp.ClientSession, request: HttpRequest) -> aiohttp.ClientResponse:
+        origin = Origin.of(request.url)
+        try:
+            with translated(self._settings.host, request.method, request.url):
+                response = await session.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                    timeout=self._timeout(request.kind),
+                )
+        except ConnectionFailed as error:
+            # Who was there before is restarting.
+            error.is_absent = error.is_absent and origin not in self._answered
+            raise
+        self._answered.add(origin)
+        return response
 
     def _is_home(self, url: URL) -> bool:
         """Tell whether ``url`` is the registry's own: to the port for a client certificate, else to the host."""
@@ -279,90 +282,5 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     try:
         while await response.content.readany():
             pass
-    except (aiohttp.ClientError, OSError):
+    except FOREIGN:
         return
-
-
-@contextmanager
-def translated(registry: str, method: str, url: URL) -> Iterator[None]:
-    """Turn everything aiohttp and the operating system raise into a RegistryError."""
-    try:
-        yield
-    except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError, TimeoutError, ValueError) as error:
-        translation, message, hint = _translation(error, registry)
-        raise translation(message, registry=registry, method=method, url=redact(url), hint=hint) from None
-
-
-def _translation(  # noqa: PLR0911 - one line for each kind of error is the point of the table
-    error: Exception, registry: str
-) -> tuple[type[RegistryError], str, str]:
-    """Return the class, the message and the hint for a foreign ``error``; the first line that fits counts."""
-    cause = _tls_cause(error)
-    if cause is not None:
-        return _tls_translation(cause, registry)
-    match error:
-        case aiohttp.ServerFingerprintMismatch():
-            return CertificateError, f"{registry} has another certificate than the one expected", ""
-        case TimeoutError():
-            return Timeout, f"{registry} did not answer in time", ""
-        case aiohttp.ClientConnectorDNSError():
-            return (
-                ConnectionFailed,
-                f"the name of {registry} cannot be resolved: {error.os_error}",
-                "Check the host's name.",
-            )
-        case aiohttp.ClientConnectorError():
-            return ConnectionFailed, f"cannot connect to {registry}: {error.os_error}", ""
-        case aiohttp.ClientPayloadError():
-            return ConnectionFailed, f"the connection to {registry} ended in the middle of an answer", ""
-        case aiohttp.ServerDisconnectedError():
-            return ConnectionFailed, f"{registry} closed the connection without an answer", ""
-        case aiohttp.ClientResponseError() | http_exceptions.HttpProcessingError():
-            return ProtocolViolation, f"{registry} did not answer in HTTP: {_brief(error)}", ""
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return ProtocolViolation, f"{registry} led to something that is no URL", ""
-        case aiohttp.ClientConnectionError() | OSError():
-            return ConnectionFailed, f"the connection to {registry} failed: {_brief(error)}", ""
-        case _:
-            return ProtocolViolation, f"the request to {registry} could not be made: {type(error).__name__}", ""
-
-
-def _tls_cause(error: BaseException) -> ssl.SSLError | ssl.CertificateError | None:
-    """Return what the TLS library said: aiohttp's errors are of its classes too, but hold the real one."""
-    found = None
-    inner: BaseException | None = error
-    for _ in range(4):
-        if isinstance(inner, ssl.SSLError | ssl.CertificateError):
-            found = inner
-        held = getattr(inner, "certificate_error", None) or getattr(inner, "os_error", None)
-        inner = held if isinstance(held, BaseException) and held is not inner else None
-    return found
-
-
-def _tls_translation(cause: ssl.SSLError | ssl.CertificateError, registry: str) -> tuple[type[RegistryError], str, str]:
-    reason = getattr(cause, "reason", "") or ""
-    if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
-        detail = getattr(cause, "verify_message", "") or _brief(cause)
-        return (
-            CertificateError,
-            f"the certificate of {registry} is not trusted: {detail}",
-            "Set 'tls: {ca: FILE}' to the authority that signed it.",
-        )
-    if reason in _NOT_TLS:
-        return CertificateError, f"{registry} does not speak TLS", "If it serves plain HTTP, set 'plain_http: true'."
-    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
-        return (
-            CertificateError,
-            f"{registry} wants another client certificate: {reason}",
-            "Set 'tls: {cert: FILE, key: FILE}' to a certificate that the registry trusts.",
-        )
-    return ConnectionFailed, f"the TLS connection to {registry} failed: {reason or _brief(cause)}", ""
-
-
-def _brief(error: BaseException) -> str:
-    """Return one line on ``error``; aiohttp puts whole URLs, with their queries, into some of its texts."""
-    text = getattr(error, "strerror", None) or getattr(error, "message", None)
-    if not text and not isinstance(error, aiohttp.ClientResponseError):
-        text = str(error)
-    lines = str(text or "").strip().splitlines()
-    return lines[0][:200] if lines and "://" not in lines[0] else type(error).__name__

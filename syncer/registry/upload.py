@@ -186,6 +186,8 @@ class UploadSession:
     async def _watch(self, body: StreamBody, scope: anyio.CancelScope) -> None:
         """End a PUT that makes no headway; aiohttp bounds the wait for an answer, but not for room to write."""
         timeouts = self._client.timeouts
+        # Before that it waits for a token, or for the registry's leave to send: no fault of the target's.
+        await body.started.wait()
         while not body.is_complete:
             before = body.sent
             await anyio.sleep(timeouts.stall)

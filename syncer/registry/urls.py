@@ -24,6 +24,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Query keys whose values say nothing secret; everything else is shown as ``…``.
 _SHOWN_KEYS = frozenset({"mount", "from", "n", "last", "digest", "artifactType", "scope", "service"})
 _LONGEST_SHOWN = 500
+_PRINTABLE = string.ascii_letters + string.digits + string.punctuation
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,17 @@ class Origin:
         return f"{self.scheme}://{host}{port}"
 
 
+def octets(text: str) -> bytes:
+    """Return the bytes of ``text`` in UTF-8, and those that were no UTF-8 when it was read (PEP 383) as they were.
+
+    Half a surrogate pair, which only JSON can bring, is a question mark.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
 def absolute(text: str) -> URL:
     """Return ``text`` as an absolute HTTP URL, byte for byte, without its fragment.
 
@@ -59,19 +71,19 @@ def absolute(text: str) -> URL:
     Raises:
         ProtocolViolation: when it is not an http or https URL with a host, or carries a user name.
     """
-    cleaned = quote(
-        text.partition("#")[0], safe=string.ascii_letters + string.digits + string.punctuation, errors="surrogateescape"
-    )
+    cleaned = quote(octets(text.partition("#")[0]), safe=_PRINTABLE)
     try:
         parts = urlsplit(cleaned)
         port = parts.port
+        url = URL(cleaned, encoded=True)
+        Origin.of(url)
     except ValueError:
         raise ProtocolViolation(f"not a URL: {redact(text)[:200]!r}") from None
     if parts.scheme.lower() not in _DEFAULT_PORTS or not parts.hostname or port == 0:
         raise ProtocolViolation(f"not an http or https URL: {redact(cleaned)!r}")
     if "@" in parts.netloc or "\\" in parts.netloc:
         raise ProtocolViolation(f"a URL with a user name in it: {redact(cleaned)!r}")
-    return URL(cleaned, encoded=True)
+    return url
 
 
 def resolve(base: URL, location: str, *, home: Origin) -> URL:
@@ -103,7 +115,7 @@ def resolve(base: URL, location: str, *, home: Origin) -> URL:
 def with_query(url: URL, **values: str) -> URL:
     """Append our own ``values`` to the query, and leave what is there as it is."""
     text = str(url)
-    added = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in values.items())
+    added = "&".join(f"{quote(key, safe='')}={quote(octets(value), safe='')}" for key, value in values.items())
     joint = "" if text.endswith(("?", "&")) else "&" if "?" in text else "?"
     return URL(f"{text}{joint}{added}", encoded=True)
 

@@ -8,10 +8,12 @@ a template that uses a placeholder twice) is left to the engine, which sees the 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
+from syncer.errors import InvalidReference
 from syncer.spec.intersection import common_name
 from syncer.spec.routing import Image, image
 from syncer.spec.selection import common_tag
@@ -38,10 +40,15 @@ class Collision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loop:
-    """The entry at ``index`` would copy ``repository`` onto itself."""
+    """The entry at ``index`` would read what it writes.
+
+    Either ``repository`` would be copied onto itself, or it is a target that the next run would take
+    for a source, so that each run adds a copy of the copies (``is_growing``).
+    """
 
     index: int
     repository: str
+    is_growing: bool = False
 
 
 def collisions(entries: Sequence[SyncEntry], registries: Mapping[str, RegistrySpec | LayoutSpec]) -> list[Collision]:
@@ -59,13 +66,16 @@ def collisions(entries: Sequence[SyncEntry], registries: Mapping[str, RegistrySp
 
 
 def loops(entries: Sequence[SyncEntry], registries: Mapping[str, RegistrySpec | LayoutSpec]) -> list[Loop]:
-    """Return the entries that would copy a repository onto itself."""
-    return [
-        Loop(index=index, repository=repository)
-        for index, entry in enumerate(entries)
-        if registries[entry.source_registry].location == registries[entry.target_registry].location
-        if (repository := _fixed_point(entry)) is not None
-    ]
+    """Return the entries that would copy a repository onto itself, or feed on their own copies."""
+    found: list[Loop] = []
+    for index, entry in enumerate(entries):
+        if registries[entry.source_registry].location != registries[entry.target_registry].location:
+            continue
+        if (repository := _fixed_point(entry)) is not None:
+            found.append(Loop(index=index, repository=repository))
+        elif (repository := _target_among_sources(entry)) is not None:
+            found.append(Loop(index=index, repository=repository, is_growing=True))
+    return found
 
 
 def _collision(entries: Sequence[SyncEntry], first: int, second: int, repository: str) -> Collision | None:
@@ -123,6 +133,24 @@ def _fixed_point(entry: SyncEntry) -> str | None:
     if last == (True, "name") and not any(held for held, _ in before) and (not prefix or prefix.endswith("/")):
         # prefix/{name} leads back to itself for what is under prefix/ already.
         return _common((entry.source.glob,), image(entry.source, entry.target).globs)
+    return None
+
+
+def _target_among_sources(entry: SyncEntry) -> str | None:
+    """Return a repository that the entry would write and, once it is there, read. A literal source is but one."""
+    if entry.source.literal is not None:
+        return None
+    made = image(entry.source, entry.target)
+    shared = _common(made.globs, (entry.source.glob,))
+    if made.exact or shared is None:
+        return shared
+    # What the template makes is known too roughly: only what it does make of an example counts.
+    for example in (common_name(entry.source.glob, entry.source.glob), shared):
+        if example is not None:
+            with suppress(InvalidReference):
+                target = entry.target.render(example)
+                if entry.source.matches(target):
+                    return target
     return None
 
 

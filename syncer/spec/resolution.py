@@ -237,11 +237,15 @@ class _Resolution:
     def check_targets(
         self, entries: list[tuple[int, SyncEntry]], registries: Mapping[str, RegistrySpec | LayoutSpec]
     ) -> None:
-        """Report entries that would write one tag, and entries that would copy a repository onto itself."""
+        """Report entries that would write one tag, and entries that would read what they write."""
         values = [entry for _, entry in entries]
         for loop in loops(values, registries):
             message = f"the source {loop.repository!r} would be copied onto itself"
-            self._document.report(("sync", entries[loop.index][0], "to"), message, "Choose another target.")
+            hint = "Choose another target."
+            if loop.is_growing:
+                message = f"the target {loop.repository!r} would be a source of the same entry in the next run"
+                hint = "Choose a target that 'from' does not match, or let 'from' match less."
+            self._document.report(("sync", entries[loop.index][0], "to"), message, hint)
         for found in collisions(values, registries):
             first, second = values[found.first], values[found.second]
             self._document.report(

@@ -96,13 +96,13 @@ class Backlog:
         """Raise why a batch could not be written, if one could not."""
         if self._failure is not None:
             self._failure_told = True
-            raise type(self._failure)(self._failure.message, hint=self._failure.hint)
+            raise type(self._failure)(self._failure.message, hint=self._failure.hint) from self._failure
 
     async def flush(self) -> None:
         """Wait until all that was put before is written.
 
         Raises:
-            StateError, StorageFull: when it could not be.
+            StateError, StorageFull: when it could not be, or the task that writes is gone.
         """
         goal = self._begun + 1 if self._filling.size else self._begun
         while self._done < goal:
@@ -145,6 +145,12 @@ class Backlog:
                     with anyio.move_on_after(self._delay):
                         await self._urgent.wait()
                     await self._write()
+        except BaseException:
+            # Nobody may wait for a write that will not come.
+            self._failure = self._failure or StateError(
+                "the state is no longer written: its task has ended", hint="Run again; what is done stays done."
+            )
+            raise
         finally:
             self._finished.set()
             self._announce()
@@ -176,6 +182,11 @@ class Backlog:
             except (StateError, LayoutError) as error:
                 # The file will hardly mend itself, and a gap would be worse than an end.
                 self._failure = error
+            except Exception as error:  # noqa: BLE001 - told to all who wait for the write, by check()
+                self._failure = StateError(
+                    f"a record cannot be written: {error}", hint="This is a fault of Syncer: please report it."
+                )
+                self._failure.__cause__ = error
         self._writing = Batch()
         self._done = self._begun
         self._announce()

@@ -155,7 +155,8 @@ class Database:
                 if rows:
                     await writer.executemany(sql, rows)
             await writer.commit()
-        except sqlite3.Error:
+        except BaseException:
+            # Not of SQLite alone: text that cannot be encoded is refused half-way, too.
             with suppress(sqlite3.Error):
                 await writer.rollback()
             raise

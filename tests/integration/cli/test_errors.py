@@ -88,7 +88,7 @@ def test_a_missing_repository(syncer: Syncer, serve: Serve) -> None:
     with serve("empty") as registry:
         ran = syncer("list-tags", f"{registry.host}/no/such")
     assert ran.code == 1
-    assert "no/such was not found" in ran.error
+    assert "no/such does not exist" in ran.error
 
 
 def test_a_source_blob_that_is_corrupt(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -271,14 +272,61 @@ async def test_not_http() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """A refused connection names the registry and is retried like any passing failure."""
+    """A refused connection names the registry, is retried for some seconds, and says so and what to check."""
     async with scripted(after()) as server:
         address = server.address
     async with connected(address) as it:
         with pytest.raises(ConnectionFailed) as caught:
             await it.client.repository("a").resolve("1")
-    assert address in caught.value.message
-    assert len(it.clock.slept) == 5
+    assert caught.value.message == f"cannot connect to {address}: connection refused"
+    assert caught.value.hint == ("It was tried 5 times. Check the host and port, and that the registry is running.")
+    assert it.clock.slept == [0.25, 0.5, 1.0, 1.0]
+    assert {event.reason for event in it.recorder.of(RetryScheduled)} == {caught.value.message}
+
+
+async def test_nobody_listens_any_more() -> None:
+    """A registry that has answered before is given as long to come back as after any other failure."""
+    async with AsyncExitStack() as stack:
+        async with scripted(after()) as server:
+            it = await stack.enter_async_context(connected(server.address))
+            await it.client.repository("a").resolve("1")
+        with pytest.raises(ConnectionFailed, match="connection refused"):
+            await it.client.repository("a").resolve("1")
+    assert it.clock.slept[-5:] == [0.25, 0.5, 1.0, 2.0, 4.0]
+
+
+async def test_no_token_service_listens() -> None:
+    """A token service that has never been there is named, and tried no longer than a registry that is not there."""
+    async with scripted(after()) as gone:
+        realm = f'Bearer realm="{gone.url}/token"'
+    refusal = web.Response(status=401, headers={"WWW-Authenticate": realm})
+    async with scripted(after(refusal)) as server, connected(server.address) as it:
+        with pytest.raises(ConnectionFailed) as caught:
+            await it.client.repository("a").resolve("1")
+    assert caught.value.message == f"cannot connect to {gone.address}, where {server.address} leads: connection refused"
+    assert it.clock.slept == [0.25, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("code", ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"])
+async def test_two_kinds_of_not_found(code: str) -> None:
+    """Where the registry tells, a missing repository does not look like a missing tag."""
+    error = web.json_response({"errors": [{"code": code}]}, status=404)
+    async with scripted(after(error)) as server, connected(server.address) as it:
+        with pytest.raises(NotFound) as caught:
+            await it.client.repository("team/app").fetch_manifest("1")
+    expected = {
+        "NAME_UNKNOWN": f"the repository {server.address}/team/app does not exist",
+        "MANIFEST_UNKNOWN": f"{server.address}/team/app has no tag 1",
+    }
+    assert expected[code] == caught.value.message
+
+
+async def test_plain_http_to_a_tls_port() -> None:
+    """A server that hangs up on plain HTTP may want TLS, and the hint says what to change."""
+    async with scripted(after(*[None] * 6)) as server, connected(server.address) as it:
+        with pytest.raises(ConnectionFailed) as caught:
+            await it.client.repository("a").resolve("1")
+    assert "--no-plain-http" in caught.value.hint
 
 
 async def test_plain_http_on_the_tls_port() -> None:

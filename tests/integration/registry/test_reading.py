@@ -331,6 +331,21 @@ async def test_missing_content_is_named() -> None:
     assert (missing,) == caught.value.missing
 
 
+async def test_missing_content_is_a_definite_answer() -> None:
+    """MANIFEST_BLOB_UNKNOWN under a 500 (docker-registry) is asked about once, and no retry is scheduled."""
+    missing = Digest.of(b"gone")
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        errors = [{"code": "UNKNOWN"}, {"code": "MANIFEST_BLOB_UNKNOWN", "detail": missing}]
+        return web.json_response({"errors": errors}, status=500)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(NotFound) as caught:
+            await it.client.repository("a", Side.TARGET).push_manifest(SAMPLE.manifest, "1")
+    assert (missing,) == caught.value.missing
+    assert len(server.lines) == 1
+
+
 async def test_changed_manifest_is_noticed() -> None:
     """A registry that stored other bytes than were sent is a violation."""
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from syncer.errors import CertificateError, SyncerError
+from syncer.errors import CertificateError, RegistryError, SyncerError
 from syncer.registry import RegistrySettings, TlsSettings
 from tests.support import images
 from tests.support.scripted import connected, scripted
@@ -84,6 +84,17 @@ async def test_unknown_authority(pem: Path) -> None:
         assert it.clock.slept == []
     assert "ca:" in caught.value.hint
     assert server.seen == []
+
+
+async def test_plain_http_on_the_tls_port(pem: Path) -> None:
+    """A registry that serves TLS and is asked without fails with a hint at the setting."""
+    async with (
+        scripted(manifest, tls=context(pem)) as server,
+        connected(server.address, settings=RegistrySettings(host=server.address, plain_http=True)) as it,
+    ):
+        with pytest.raises(RegistryError) as caught:
+            await it.client.repository("a").fetch_manifest("1")
+    assert "--no-plain-http" in caught.value.hint
 
 
 async def test_insecure_is_for_the_registry_only(pem: Path) -> None:

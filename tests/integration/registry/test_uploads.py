@@ -23,12 +23,14 @@ from syncer.errors import (
     Timeout,
     Unauthorized,
 )
+from syncer.events import RetryScheduled
 from syncer.oci import Digest
-from syncer.registry import RegistrySettings, TimeoutSettings
+from syncer.registry import RegistryClient, RegistrySettings, TimeoutSettings
 from syncer.registry.credentials.values import Basic
 from syncer.registry.upload import UploadSession
 from tests.support import images
-from tests.support.scripted import connected, cut, scripted
+from tests.support.observing import Recorder
+from tests.support.scripted import Keys, connected, cut, scripted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -439,6 +441,21 @@ async def test_session_whose_state_is_stale_is_deleted_by_a_fresh_location() -> 
             await session.send(opener(wrong, expected=BIG))
     assert [line.split()[0] for line in server.lines[-3:]] == ["DELETE", "GET", "DELETE"]
     assert server.lines[-1] == "DELETE /v2/up/fresh?_state=B"
+
+
+async def test_waiting_for_leave_to_send_is_no_stall() -> None:
+    """A pause that the registry asked for is not held against the target: the PUT goes out after it, once."""
+    registry, recorder = Registry(), Recorder()
+    async with scripted(registry.handle) as server:
+        timeouts = TimeoutSettings(stall=0.01)
+        settings = RegistrySettings(host=server.address, plain_http=True, timeouts=timeouts)
+        async with RegistryClient(settings, Keys(), recorder) as client:
+            session = await client.repository("a", Side.TARGET).begin_blob(images.blob(b"x"))
+            assert isinstance(session, UploadSession)
+            client.limits.pause(0.05)
+            await session.send(opener(b"x"))
+    assert [line.split()[0] for line in server.lines] == ["POST", "PUT"]
+    assert recorder.of(RetryScheduled) == []
 
 
 async def test_target_that_takes_no_more_bytes() -> None:

@@ -143,6 +143,19 @@ async def test_through_an_archive(tmp_path: Path, everything: Everything, transp
             await everything.assert_in(arrived, tag)
 
 
+@pytest.mark.parametrize("transport", ["oci-archive", "oci"])
+async def test_a_signed_image_without_a_name(tmp_path: Path, transport: str) -> None:
+    """An image with a cosign signature goes to a path without a tag, and is read back without one."""
+    sample = images.image(seed=1)
+    async with embedded(tmp_path / "a") as a:
+        await fill(a.host, "app", {"v1": sample, cosign_tags(sample.digest)[0]: images.artifact(seed=2)})
+        path = parse_reference(f"{transport}:{tmp_path / 'carried'}")
+        async with Opened(HERE, Recorder()) as opened:
+            await copy_image(parse_reference(f"{a.host}/app:v1"), path, opened=opened, observer=Recorder())
+    async with Opened(HERE, Recorder()) as opened:
+        assert (await (await opened.source(path)).fetch_manifest("")).digest == sample.digest
+
+
 async def test_through_a_directory(tmp_path: Path, everything: Everything) -> None:
     """Skopeo's dir: carries an index bit by bit, too."""
     async with embedded(tmp_path / "a") as a, embedded(tmp_path / "b") as b:

@@ -85,7 +85,7 @@ def test_walk() -> None:
     assert set(found) == set(raws)
 
 
-@pytest.mark.parametrize("tag", cosign_tags(IMAGE.digest) + (fallback_tag(IMAGE.digest),))
+@pytest.mark.parametrize("tag", [*cosign_tags(IMAGE.digest), fallback_tag(IMAGE.digest)])
 def test_the_only_image_is_not_its_signature(tag: str) -> None:
     """What is tagged as a companion of something else does not make ``oci:path`` ambiguous."""
     signature = images.artifact(seed="signature")

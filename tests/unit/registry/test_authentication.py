@@ -184,10 +184,23 @@ def test_realms_that_get_no_credentials(realm: str) -> None:
 
 @pytest.mark.parametrize(
     ("expires_in", "expected"),
-    [(300, 270.0), (60, 50.0), (20, 10.0), (4, 2.0), (None, 50.0), (0, 50.0), (-5, 50.0), ("60", 50.0), (True, 50.0)],
+    [
+        (300, 270.0),
+        (60, 50.0),
+        (20, 10.0),
+        (4, 2.0),
+        (None, 50.0),
+        (0, 50.0),
+        (-5, 50.0),
+        ("60", 50.0),
+        (True, 50.0),
+        (10**400, 77_760.0),
+        (float("inf"), 77_760.0),
+        (float("nan"), 50.0),
+    ],
 )
 def test_refresh_times(expires_in: object, expected: float) -> None:
-    """A tenth or 10 s before the end, half of a short life; nonsense counts as 60 s."""
+    """A tenth or 10 s before the end, half of a short life; nonsense counts as 60 s, and more than a day as a day."""
     assert expected == refresh_time(0.0, expires_in)
 
 
@@ -197,6 +210,34 @@ def test_any_token_answer_is_a_token_or_a_violation(body: bytes) -> None:
     request = TokenRequest(realm="https://auth.io/t", service="", scopes=PULL, credential=USER)
     with pytest.raises(ProtocolViolation):
         parse_token(request, body, 0.0)
+
+
+@pytest.mark.parametrize("body", [b'{"token": ""}', b'{"token": "", "access_token": ""}', b'{"token": "\\ud800"}'])
+def test_tokens_that_are_none(body: bytes) -> None:
+    """An empty token, or one that cannot stand in a header, is no token."""
+    request = TokenRequest(realm="https://auth.io/t", service="", scopes=PULL, credential=USER)
+    with pytest.raises(ProtocolViolation):
+        parse_token(request, body, 0.0)
+
+
+def test_challenges_in_any_bytes_give_a_request_or_a_violation() -> None:
+    """A service or scope outside ASCII is dropped, and never keeps a token request from being written."""
+    for values in ('service="\udcff"', 'scope="repository:\udcff:pull"', 'service="\udcff",scope="\udc80:\udc81:*"'):
+        memory = AuthMemory(HOME)
+        memory.learn(PULL, parse_challenges([f'Bearer realm="https://auth.io/t",{values}']), "")
+        for credential in (USER, Anonymous(), IdentityToken(token="canary")):
+            request = memory.attach(PULL, credential, 0.0).fetch
+            assert request is not None
+            assert str(request.url).isascii()
+            assert (request.form or b"").isascii()
+
+
+def test_passwords_that_are_no_unicode() -> None:
+    """A password that came as bytes from the environment is shown as these bytes."""
+    memory = AuthMemory(HOME)
+    memory.learn(PULL, BASIC, "")
+    header = memory.attach(PULL, Basic(username="u", password="p\udcff"), 0.0).header
+    assert base64.b64decode(header.removeprefix("Basic ")) == b"u:p\xff"
 
 
 def test_secrets_do_not_show() -> None:

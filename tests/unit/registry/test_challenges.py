@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,20 @@ def test_token68() -> None:
 def test_broken_headers_do_no_harm(header: str) -> None:
     """What breaks the grammar is skipped."""
     assert all("x" not in found.parameters.values() for found in parse_challenges([header]))
+
+
+def test_values_outside_ascii_are_left_out() -> None:
+    """A byte that is no ASCII makes a parameter void, wherever it stands, and leaves the others as they are."""
+    header = 'Bearer realm="https://auth.io/t",service="\udcff",scope="repository:\xe4:pull",error=\udc80,x=y'
+    assert parse_challenges([header])[0].parameters == {"realm": "https://auth.io/t", "x": "y"}
+
+
+def test_quotes_without_end_cost_no_time() -> None:
+    """A header of the longest kind, full of quotes that do not close, is read once and not once for each."""
+    began = time.thread_time()
+    for opening in ('Bearer "', 'Bearer a="'):
+        parse_challenges([opening + '\\"' * 32_000])
+    assert time.thread_time() - began < 1
 
 
 @given(st.lists(st.text(max_size=200), max_size=4))

@@ -25,15 +25,25 @@ from syncer.errors import (
 )
 from syncer.oci import Digest
 from syncer.registry.failures import Answer, failure, parse_error_body
+from syncer.registry.retry import Reaction, classify
 
 
-def answer(status: int, body: bytes = b"", *, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
+def answer(
+    status: int,
+    body: bytes = b"",
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    asked: str = "reg.io/a:1",
+    scheme: str = "https",
+) -> Answer:
     """Return an answer to be judged."""
     return Answer(
         registry="reg.io",
         method=method,
-        url="https://reg.io/v2/a/manifests/1",
-        asked="reg.io/a:1",
+        url=f"{scheme}://reg.io/v2/a/manifests/1",
+        asked=asked,
+        repository="reg.io/a",
         status=status,
         headers=headers or {},
         body=body,
@@ -88,9 +98,35 @@ def test_message_names_what_was_asked_and_what_was_said() -> None:
     assert error.hint
 
 
-def test_not_found_names_the_reference() -> None:
-    """A 404 says what was not found."""
-    assert failure(answer(404, errors("MANIFEST_UNKNOWN"))).message == "reg.io/a:1 was not found"
+BLOB = Digest.of(b"blob")
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "message", "hint"),
+    [
+        ("reg.io/a", "NAME_UNKNOWN", "the repository reg.io/a does not exist", "name"),
+        ("reg.io/a:1", "NAME_UNKNOWN", "the repository reg.io/a does not exist", "name"),
+        ("reg.io/a:1", "MANIFEST_UNKNOWN", "reg.io/a has no tag 1", "syncer list-tags reg.io/a"),
+        (f"reg.io/a@{BLOB}", "MANIFEST_UNKNOWN", f"reg.io/a has no manifest {BLOB}", "deleted"),
+        (f"reg.io/a@{BLOB}", "BLOB_UNKNOWN", f"reg.io/a has no blob {BLOB}", "deleted"),
+        ("reg.io/a", "MANIFEST_UNKNOWN", "reg.io/a was not found", "name"),
+        ("the referrers of reg.io/a@x", "BLOB_UNKNOWN", "the referrers of reg.io/a@x was not found", "name"),
+        ("reg.io/a:1", "OTHER", "reg.io/a:1 was not found", "name"),
+    ],
+)
+def test_not_found_says_what(asked: str, code: str, message: str, hint: str) -> None:
+    """A 404 with a code tells a repository that does not exist from one without the tag, the manifest or the blob."""
+    error = failure(answer(404, errors(code, "not known here"), asked=asked))
+    assert isinstance(error, NotFound)
+    assert error.message == message
+    assert hint in error.hint
+    assert error.codes == (code,)
+
+
+def test_not_found_without_a_code_names_the_reference() -> None:
+    """A 404 that explains nothing, as every HEAD's, says what was not found, in the registry's words if it has any."""
+    assert failure(answer(404)).message == "reg.io/a:1 was not found"
+    assert failure(answer(404, b"404 page not found")).message == "reg.io/a:1 was not found: 404 page not found"
 
 
 def test_missing_repository_on_push_says_to_create_it() -> None:
@@ -113,6 +149,42 @@ def test_missing_blobs_are_listed() -> None:
     error = failure(answer(400, body, method="PUT"))
     assert isinstance(error, NotFound)
     assert (one, two) == error.missing
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 500])
+def test_missing_blobs_are_a_definite_answer(status: int) -> None:
+    """MANIFEST_BLOB_UNKNOWN is what it is under any status, a 500 among other codes included; no retry cures it."""
+    missing = Digest.of(b"1")
+    entries = [{"code": "UNKNOWN"}, {"code": "MANIFEST_BLOB_UNKNOWN", "detail": missing}]
+    error = failure(answer(status, json.dumps({"errors": entries}).encode(), method="PUT"))
+    assert isinstance(error, NotFound)
+    assert (missing,) == error.missing
+    assert classify(error) is Reaction.GIVE_UP
+
+
+@pytest.mark.parametrize(("status", "method"), [(500, "GET"), (401, "PUT"), (403, "PUT"), (429, "PUT")])
+def test_other_answers_stay_what_they_are(status: int, method: str) -> None:
+    """Neither a refusal nor a failure to read is about content that a manifest misses."""
+    body = errors("MANIFEST_BLOB_UNKNOWN", "no")
+    assert not isinstance(failure(answer(status, body, method=method)), NotFound)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>",
+    ],
+)
+def test_plain_http_that_a_tls_port_understood(body: bytes) -> None:
+    """A server that says it wants TLS is believed when it was asked without, and the hint says what to change."""
+    assert "--no-plain-http" in failure(answer(400, body, scheme="http")).hint
+    assert "--no-plain-http" not in failure(answer(400, body)).hint
+
+
+def test_messages_that_are_no_text() -> None:
+    """A message that is a number or a list is not shown."""
+    assert parse_error_body(b'{"errors": [{"code": "A", "message": [1]}, {"message": {"x": 2}}]}').text == ""
 
 
 def test_unknown_blob_in_words() -> None:

@@ -66,6 +66,28 @@ def test_six_tries() -> None:
     assert Decision(reaction=Reaction.GIVE_UP) == POLICY.decide(Timeout(), 6, lambda: 0.0)
 
 
+def absent() -> ConnectionFailed:
+    """Return the failure to reach a registry that is not there."""
+    error = ConnectionFailed()
+    error.is_absent = True
+    return error
+
+
+def test_a_registry_that_is_not_there_gets_seconds_to_come_back() -> None:
+    """A refused connection is tried five times in 1.4 to 2.8 s: the jitter takes half of a delay at most."""
+    decisions = [POLICY.decide(absent(), attempt, lambda: 1.0) for attempt in range(1, 6)]
+    assert [decision.delay for decision in decisions[:4]] == [0.25, 0.5, 1.0, 1.0]
+    assert [POLICY.decide(absent(), attempt, lambda: 0.0).delay for attempt in range(1, 5)] == [0.125, 0.25, 0.5, 0.5]
+    assert {decision.reaction for decision in decisions[:4]} == {Reaction.TRY_AGAIN}
+    assert Reaction.GIVE_UP is decisions[4].reaction
+
+
+def test_a_policy_of_one_try_is_for_absent_registries_too() -> None:
+    """Fewer tries than five stay fewer."""
+    assert Reaction.GIVE_UP is RetryPolicy(tries=1).decide(absent(), 1, lambda: 0.0).reaction
+    assert Reaction.GIVE_UP is POLICY.decide(absent(), 1, lambda: 0.0, tries=1).reaction
+
+
 def test_own_number_of_tries() -> None:
     """A call that may go out once is not repeated, unless the registry only asks to wait."""
     assert Reaction.GIVE_UP is POLICY.decide(Timeout(), 1, lambda: 0.0, tries=1).reaction

@@ -30,6 +30,14 @@ async def test_complete() -> None:
     assert [part async for part in body] == []
 
 
+async def test_start() -> None:
+    """A body starts when its first bytes are asked for, even if there are none."""
+    body = StreamBody(chunks(), 0)
+    assert not body.started.is_set()
+    assert [part async for part in body] == []
+    assert body.started.is_set()
+
+
 @pytest.mark.parametrize("size", [2, 4])
 async def test_wrong_length(size: int) -> None:
     """Too many bytes and too few are the content's failure, and the body is not complete."""

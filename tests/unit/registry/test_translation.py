@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import socket
 import ssl
@@ -11,10 +12,10 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aiohttp import client_exceptions, http_exceptions
+from syncer.registry.translation import translated
 from yarl import URL
 
 from syncer.errors import CertificateError, ConnectionFailed, ProtocolViolation, RegistryError, Timeout
-from syncer.registry.transport import translated
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
@@ -40,14 +41,18 @@ FOREIGN = sorted(
 )
 
 
-def translate(error: BaseException) -> RegistryError:
+def translate(
+    error: BaseException, *, registry: str = "reg.io", url: str = "https://reg.io/x?sig=canary"
+) -> RegistryError:
     """Return what becomes of ``error``."""
-    with (
-        pytest.raises(RegistryError) as caught,
-        translated("reg.io", "GET", URL("https://reg.io/x?sig=canary", encoded=True)),
-    ):
+    with pytest.raises(RegistryError) as caught, translated(registry, "GET", URL(url, encoded=True)):
         raise error
     return caught.value
+
+
+def unconnected(number: int | None, text: str = "Connect call failed ('127.0.0.1', 1)") -> aiohttp.ClientConnectorError:
+    """Return aiohttp's error for a connection that the operating system refused with ``number``."""
+    return aiohttp.ClientConnectorError(KEY, OSError(text) if number is None else OSError(number, text))
 
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
@@ -104,6 +109,72 @@ def test_client_certificate_wanted() -> None:
     found = translate(cause)
     assert isinstance(found, CertificateError)
     assert "cert:" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "hint"),
+    [
+        (errno.ECONNREFUSED, "connection refused", "Check the host and port, and that the registry is running."),
+        (errno.EHOSTUNREACH, "no route to host", "Check the network, and the host's address."),
+        (errno.ENETUNREACH, "network is unreachable", "Check the network, and the host's address."),
+    ],
+)
+def test_connections_that_cannot_be_made(number: int, reason: str, hint: str) -> None:
+    """The operating system's reason is given in words, without numbers and addresses, and with what to check."""
+    found = translate(unconnected(number), registry="127.0.0.1:1", url="http://127.0.0.1:1/v2/")
+    assert isinstance(found, ConnectionFailed)
+    assert (found.message, found.hint) == (f"cannot connect to 127.0.0.1:1: {reason}", hint)
+    assert found.is_absent is (number == errno.ECONNREFUSED)
+
+
+def test_several_addresses() -> None:
+    """A host with several addresses that all refuse is told of once."""
+    found = translate(unconnected(errno.ECONNREFUSED, "Multiple exceptions: [Errno 111] ('::1'), [Errno 111] …"))
+    assert found.message == "cannot connect to reg.io: connection refused"
+
+
+@pytest.mark.parametrize(("number", "is_absent"), [(socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)])
+def test_names_that_cannot_be_resolved(number: int, *, is_absent: bool) -> None:
+    """A name that does not exist is told from a name server that does not answer now."""
+    text = socket.gaierror(number, "Name or service not known")
+    found = translate(aiohttp.ClientConnectorDNSError(KEY, text))
+    assert isinstance(found, ConnectionFailed)
+    assert found.message == "the name of reg.io cannot be resolved: name or service not known"
+    assert (found.hint, found.is_absent) == ("Check the host's name.", is_absent)
+
+
+@pytest.mark.parametrize("error", [unconnected(errno.ECONNRESET), unconnected(None, "")])
+def test_connections_that_end_before_tls(error: Exception) -> None:
+    """A server that hangs up on the TLS greeting may speak plain HTTP, and the hint says what to set."""
+    found = translate(error)
+    assert type(found) is ConnectionFailed
+    assert found.message == "reg.io closed the connection before TLS was agreed on"
+    assert "plain_http: true" in found.hint
+    assert "--plain-http" in found.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientResponseError(Mock(), (), message="Bad status line:\n\n  b'\\x15\\x03'"),
+    ],
+)
+def test_plain_http_on_a_tls_port(error: Exception) -> None:
+    """A server that hangs up on plain HTTP, or answers in another protocol, may want TLS; over TLS it does not."""
+    found = translate(error, url="http://reg.io/v2/")
+    assert "--no-plain-http" in found.hint
+    assert not found.message.endswith(":")
+    assert "plain" not in translate(error).hint
+
+
+def test_another_host_is_named() -> None:
+    """A token service or a storage that fails is not taken for the registry that led there."""
+    found = translate(unconnected(errno.ECONNREFUSED), url="https://auth.io:8443/token?account=canary")
+    assert found.message == "cannot connect to auth.io:8443, where reg.io leads: connection refused"
+    assert found.registry == "reg.io"
+    found = translate(TimeoutError(), registry="docker.io", url="https://registry-1.docker.io/v2/")
+    assert found.message == "docker.io did not answer in time"
 
 
 def test_urls_stay_out_of_messages() -> None:

@@ -87,6 +87,29 @@ def test_links(header: str, expected: list[str]) -> None:
     assert expected == list(links([header]))
 
 
+def test_values_that_are_no_unicode_keep_their_bytes() -> None:
+    """What a header brought as bytes goes out as the same bytes, and half a surrogate pair is no failure."""
+    url = absolute("https://reg.io/u")
+    assert str(with_query(url, service="\udcff")) == "https://reg.io/u?service=%FF"
+    assert str(with_query(url, service="\ud800")) == "https://reg.io/u?service=%3F"
+
+
+_ODD = st.text(st.sampled_from("htps:/[]@?#%.\\-_0123456789aZé\udcff\ud800 \t"), max_size=30)
+
+
+@given(_ODD, st.sampled_from(["", "http://", "https://", "//", "http://[", "https://a:"]))
+def test_any_location_is_a_url_or_a_violation(text: str, start: str) -> None:
+    """Whatever a Location holds, it is resolved, or refused with a typed error; its origin can be told."""
+    for read in (absolute, lambda location: resolve(BASE, location, home=HOME)):
+        try:
+            url = read(start + text)
+        except ProtocolViolation as error:
+            assert error.message  # noqa: PT017 - either outcome is right
+        else:
+            assert Origin.of(url).host
+            assert redact(with_query(url, digest="d"))
+
+
 @given(st.text(max_size=300))
 def test_any_link_header_is_survived(header: str) -> None:
     """No Link header raises."""

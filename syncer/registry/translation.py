@@ -1,0 +1,165 @@
+"""What a failed exchange means: every foreign error as one of Syncer's, with what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import http_exceptions
+
+from syncer.errors import CertificateError, ConnectionFailed, ProtocolViolation, RegistryError, Timeout
+from syncer.oci.reference import DOCKER_HUB
+from syncer.registry.settings import HUB_API_HOST
+from syncer.registry.urls import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yarl import URL
+
+#: What aiohttp and the operating system raise on the way to an answer and through its body.
+FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError, TimeoutError, ValueError)
+#: Hints for the two ways to be wrong about TLS.
+WANTS_TLS = "If it wants TLS, remove 'plain_http: true', or give --no-plain-http."
+WANTS_PLAIN = "If it serves plain HTTP, set 'plain_http: true', or give --plain-http."
+#: What OpenSSL says when the other side does not speak TLS at all.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
+_UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
+_HANGING_UP = frozenset({None, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
+
+
+@contextmanager
+def translated(registry: str, method: str, url: URL) -> Iterator[None]:
+    """Turn everything aiohttp and the operating system raise into a RegistryError."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise _translation(error, registry, method, url) from None
+
+
+def _translation(error: Exception, registry: str, method: str, url: URL) -> RegistryError:
+    """Return the error that a foreign ``error`` is."""
+    place = _place(registry, url)
+    cause = _tls_cause(error)
+    if cause is not None:
+        kind, message, hint = _of_tls(cause, place)
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        kind, message, hint = _of_connecting(error, place, is_secure=url.scheme == "https")
+    else:
+        kind, message, hint = _of_exchange(error, place)
+        if not hint and url.scheme == "http" and _is_like_tls(error):
+            hint = WANTS_TLS
+    translation = kind(message, registry=registry, method=method, url=redact(url), hint=hint)
+    if isinstance(translation, ConnectionFailed):
+        translation.is_absent = _is_absent(error)
+    return translation
+
+
+def _place(registry: str, url: URL) -> str:
+    """Name who failed: the registry, or the token service or storage that it led to."""
+    there = url.host_port_subcomponent or ""
+    host = HUB_API_HOST if registry == DOCKER_HUB else registry
+    if not there or there.lower() in (host.lower(), host.lower().removesuffix(f":{url.port}")):
+        return registry
+    return f"{there}, where {registry} leads"
+
+
+def _of_exchange(error: Exception, place: str) -> tuple[type[RegistryError], str, str]:
+    """Say what ended an exchange over a connection; the first line that fits counts."""
+    match error:
+        case aiohttp.ServerFingerprintMismatch():
+            return CertificateError, f"{place} has another certificate than the one expected", ""
+        case TimeoutError():
+            return Timeout, f"{place} did not answer in time", ""
+        case aiohttp.ClientPayloadError():
+            return ConnectionFailed, f"the connection to {place} ended in the middle of an answer", ""
+        case aiohttp.ServerDisconnectedError():
+            return ConnectionFailed, f"{place} closed the connection without an answer", ""
+        case aiohttp.ClientResponseError() | http_exceptions.HttpProcessingError():
+            return ProtocolViolation, f"{place} did not answer in HTTP: {_brief(error)}", ""
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ProtocolViolation, f"{place} led to something that is no URL", ""
+        case aiohttp.ClientConnectionError() | OSError():
+            return ConnectionFailed, f"the connection to {place} failed: {_brief(error)}", ""
+        case _:
+            return ProtocolViolation, f"the request to {place} could not be made: {type(error).__name__}", ""
+
+
+def _of_connecting(
+    error: aiohttp.ClientConnectorError, place: str, *, is_secure: bool
+) -> tuple[type[RegistryError], str, str]:
+    """Say why there is no connection, in words: with several addresses the system's text lists each."""
+    cause = error.os_error
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        reason = (cause.strerror or str(cause)).lower()
+        return ConnectionFailed, f"the name of {place} cannot be resolved: {reason}", "Check the host's name."
+    if is_secure and cause.errno in _HANGING_UP:
+        return ConnectionFailed, f"{place} closed the connection before TLS was agreed on", WANTS_PLAIN
+    reason = os.strerror(cause.errno).lower() if cause.errno else _brief(cause)
+    hint = "Check the host and port, and that the registry is running."
+    if cause.errno in _UNREACHABLE:
+        hint = "Check the network, and the host's address."
+    return ConnectionFailed, f"cannot connect to {place}: {reason}", hint
+
+
+def _is_absent(error: Exception) -> bool:
+    """Tell whether nobody is there, for certain: no name server or network that may have failed in between."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return error.os_error.errno == socket.EAI_NONAME
+    return error.os_error.errno == errno.ECONNREFUSED
+
+
+def _is_like_tls(error: Exception) -> bool:
+    """Tell whether a TLS server may end an exchange like this when it is spoken to in plain HTTP."""
+    return isinstance(
+        error, aiohttp.ServerDisconnectedError | aiohttp.ClientResponseError | http_exceptions.HttpProcessingError
+    )
+
+
+def _tls_cause(error: BaseException) -> ssl.SSLError | ssl.CertificateError | None:
+    """Return what the TLS library said: aiohttp's errors are of its classes too, but hold the real one."""
+    found = None
+    inner: BaseException | None = error
+    for _ in range(4):
+        if isinstance(inner, ssl.SSLError | ssl.CertificateError):
+            found = inner
+        held = getattr(inner, "certificate_error", None) or getattr(inner, "os_error", None)
+        inner = held if isinstance(held, BaseException) and held is not inner else None
+    return found
+
+
+def _of_tls(cause: ssl.SSLError | ssl.CertificateError, place: str) -> tuple[type[RegistryError], str, str]:
+    reason = getattr(cause, "reason", "") or ""
+    if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
+        detail = getattr(cause, "verify_message", "") or _brief(cause)
+        return (
+            CertificateError,
+            f"the certificate of {place} is not trusted: {detail}",
+            "Set 'tls: {ca: FILE}' to the authority that signed it.",
+        )
+    if reason in _NOT_TLS:
+        return CertificateError, f"{place} does not speak TLS", WANTS_PLAIN
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        return (
+            CertificateError,
+            f"{place} wants another client certificate: {reason}",
+            "Set 'tls: {cert: FILE, key: FILE}' to a certificate that the registry trusts.",
+        )
+    hint = WANTS_PLAIN if "EOF" in reason else ""
+    return ConnectionFailed, f"the TLS connection to {place} failed: {reason or _brief(cause)}", hint
+
+
+def _brief(error: BaseException) -> str:
+    """Return one line on ``error``; aiohttp puts whole URLs, with their queries, into some of its texts."""
+    text = getattr(error, "strerror", None) or getattr(error, "message", None)
+    if not text and not isinstance(error, aiohttp.ClientResponseError):
+        text = str(error)
+    lines = str(text or "").strip().splitlines()
+    return lines[0][:200].rstrip(" :") if lines and "://" not in lines[0] else type(error).__name__

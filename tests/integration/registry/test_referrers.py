@@ -1,0 +1,270 @@
+"""Lists of referrers: an answer that is none is never taken for an empty list."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceedsLimit, StatusError
+from syncer.events import Notice
+from syncer.oci import Digest, Manifest, media_types
+from syncer.oci.referrers import fallback_tag, referrers_index
+from tests.support import images
+from tests.support.docker_registry import docker_registry
+from tests.support.scripted import connected, scripted
+from tests.support.transfer import push
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAMPLE = images.image()
+OTHER = images.image(seed=1)
+SBOM = images.artifact(subject=SAMPLE.manifest, artifact_type="application/sbom")
+SIGNATURE = images.artifact(subject=SAMPLE.manifest, artifact_type="application/signature", seed=1)
+HTML = "<html>try later</html>"
+
+
+def listing(*found: Manifest) -> web.Response:
+    """Answer as the referrers API does."""
+    return web.Response(body=referrers_index([one.referrer_descriptor for one in found]))
+
+
+def coded(status: int, code: str, **member: Any) -> web.Response:
+    """Answer with an error of the distribution-spec."""
+    return web.json_response({"errors": [{"code": code, **member}]}, status=status)
+
+
+class Registry:
+    """Manifests by tag or digest; the referrers API answers what a test has queued, and else with 404.
+
+    What ``gone`` holds may not be listed by what is pushed.
+    """
+
+    def __init__(self, *answers: web.Response) -> None:
+        self.answers = list(answers)
+        self.manifests: dict[str, bytes] = {}
+        self.gone: set[str] = set()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request."""
+        reference = request.path.rpartition("/")[2]
+        if "/referrers/" in request.path:
+            return self.answers.pop(0) if self.answers else web.Response(status=404, text="404 page not found")
+        if request.method == "PUT":
+            raw = await request.read()
+            listed = [one.digest for one in Manifest.parse(raw, request.content_type).manifests]
+            if missing := [digest for digest in listed if digest in self.gone]:
+                errors = [{"code": "MANIFEST_BLOB_UNKNOWN", "detail": digest} for digest in missing]
+                return web.json_response({"errors": errors}, status=400)
+            self.manifests[reference] = raw
+            return web.Response(status=201, headers={"Docker-Content-Digest": Digest.of(raw)})
+        held = self.manifests.get(reference)
+        if held is None:
+            return web.Response(status=404)
+        return web.Response(body=held, content_type=media_types.OCI_INDEX)
+
+    def listed(self) -> list[Digest]:
+        """Return what the list under the tag of the sample names."""
+        return [one.digest for one in Manifest.parse(self.manifests[fallback_tag(SAMPLE.digest)]).manifests]
+
+
+# ------------------------------------------------------------------ the API
+
+
+@pytest.mark.parametrize("answer", [{"text": HTML}, {"text": ""}, {"text": '{"error": "try later"}'}, {"status": 204}])
+async def test_an_answer_that_is_no_list_is_an_error(answer: dict[str, Any]) -> None:
+    """A page of HTML says nothing about referrers or about the registry: it is raised, and the API asked again."""
+    registry = Registry(web.Response(**answer), listing(SBOM.manifest))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.SOURCE)
+        with pytest.raises(ProtocolViolation) as caught:
+            await repository.referrers(SAMPLE.digest)
+        assert Side.SOURCE is caught.value.side
+        assert [SBOM.digest] == [one.digest for one in await repository.referrers(SAMPLE.digest)]
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 405, 501])
+async def test_an_api_that_has_worked_is_not_taken_to_be_absent(status: int) -> None:
+    """Once the API has answered, every other answer is a failure and none an empty list."""
+    registry = Registry(listing(SBOM.manifest), web.Response(status=status, text=HTML), listing(SIGNATURE.manifest))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a")
+        assert len(await repository.referrers(SAMPLE.digest)) == 1
+        with pytest.raises(StatusError if status != 200 else ProtocolViolation):
+            await repository.referrers(SAMPLE.digest)
+        assert len(await repository.referrers(SAMPLE.digest)) == 1
+    assert it.recorder.of(Notice) == []
+
+
+async def test_an_api_that_has_worked_knows_what_is_not_there() -> None:
+    """A 404 of a registry that has the API is about the repository, which then has no referrers."""
+    registry = Registry(listing(SBOM.manifest), coded(404, "NAME_UNKNOWN"))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        assert len(await it.client.repository("a").referrers(SAMPLE.digest)) == 1
+        assert await it.client.repository("b").referrers(SAMPLE.digest) == []
+    assert len(server.lines) == 2
+
+
+async def test_a_repository_that_does_not_exist_says_nothing_of_the_api() -> None:
+    """NAME_UNKNOWN is no reason to do without the API where the repository is there."""
+    registry = Registry(coded(404, "NAME_UNKNOWN"), listing(SBOM.manifest))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        assert await it.client.repository("none").referrers(SAMPLE.digest) == []
+        assert len(await it.client.repository("a").referrers(SAMPLE.digest)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_refusal_counts_for_one_repository(status: int) -> None:
+    """What may be about rights switches the API off for its repository alone, and is told of."""
+    registry = Registry(web.Response(status=status), listing(SBOM.manifest))
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([SIGNATURE.manifest.referrer_descriptor])
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        for _ in range(2):
+            (found,) = await it.client.repository("a").referrers(SAMPLE.digest)
+            assert SIGNATURE.digest == found.digest
+        (found,) = await it.client.repository("b").referrers(SAMPLE.digest)
+        assert SBOM.digest == found.digest
+    (notice,) = it.recorder.of(Notice)
+    assert notice.where == server.address
+    assert f"answered {status}" in notice.text
+    assert f"{server.address}/a" in notice.text
+
+
+@pytest.mark.parametrize("status", [405, 406, 501])
+async def test_an_api_that_is_not_offered(status: int) -> None:
+    """A registry that says it does not do this is not asked again, for any repository; one notice tells of it."""
+    registry = Registry(web.Response(status=status))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        for name in ("a", "b"):
+            assert await it.client.repository(name).referrers(SAMPLE.digest, known_tags=[]) == []
+    assert len(server.lines) == 1
+    (notice,) = it.recorder.of(Notice)
+    assert f"answered {status}" in notice.text
+
+
+async def test_the_usual_absence_is_not_worth_a_notice() -> None:
+    """404 is how the specification wants an absent API to look."""
+    async with scripted(Registry().handle) as server, connected(server.address) as it:
+        for name in ("a", "b"):
+            assert await it.client.repository(name).referrers(SAMPLE.digest, known_tags=[]) == []
+    assert len(server.lines) == 1
+    assert it.recorder.of(Notice) == []
+
+
+@pytest.mark.parametrize("member", [{}, {"manifests": None}])
+async def test_an_index_without_members_is_an_empty_list(member: dict[str, Any]) -> None:
+    """A registry that writes an empty list as null, or leaves it out, has the API and no referrers."""
+    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, **member}
+    registry = Registry(web.json_response(index), listing(SBOM.manifest))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        assert await it.client.repository("a").referrers(SAMPLE.digest) == []
+        assert it.client.capabilities.referrers is True
+        assert len(await it.client.repository("a").referrers(SAMPLE.digest)) == 1
+    assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize("status", [404, 403])
+async def test_a_page_that_is_lost_is_not_the_end(status: int) -> None:
+    """A first page without its second is no list."""
+    first = listing(SBOM.manifest)
+    first.headers["Link"] = '<?page=2>; rel="next"'
+    registry = Registry(first, web.Response(status=status))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        with pytest.raises((NotFound, Denied)):
+            await it.client.repository("a").referrers(SAMPLE.digest)
+
+
+@pytest.mark.parametrize(("at_once", "expected"), [(200, SizeExceedsLimit), (0, ProtocolViolation)])
+async def test_endless_pages(at_once: int, expected: type[Exception]) -> None:
+    """A list without an end is given up at 20,000 entries, and one of empty pages at 1,000 pages."""
+    item = SBOM.manifest.referrer_descriptor.to_json()
+    body = json.dumps({"manifests": [item] * at_once}).encode()
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Link": f'<?page={len(server.lines)}>; rel="next"'})
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(expected) as caught:
+            await it.client.repository("a", Side.SOURCE).referrers(SAMPLE.digest)
+    assert len(server.lines) == (101 if at_once else 1000)
+    assert "referrers" in str(caught.value)
+
+
+# ------------------------------------------------------------------ the list under the tag
+
+
+@pytest.mark.parametrize("member", [{}, {"manifests": None}])
+async def test_a_list_without_members_is_added_to(member: dict[str, Any]) -> None:
+    """A list under the tag whose member is null or missing is an empty one."""
+    registry = Registry()
+    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "annotations": {"kept": "yes"}, **member}
+    registry.manifests[fallback_tag(SAMPLE.digest)] = json.dumps(index).encode()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        assert await repository.referrers(SAMPLE.digest) == []
+        await repository.push_manifest(SBOM.manifest)
+    assert [SBOM.digest] == registry.listed()
+    assert json.loads(registry.manifests[fallback_tag(SAMPLE.digest)])["annotations"] == {"kept": "yes"}
+
+
+async def test_stale_entries_are_dropped() -> None:
+    """What the registry no longer has is taken off the list when it refuses the list for that; the rest stays."""
+    registry = Registry()
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index(
+        [one.manifest.referrer_descriptor for one in (OTHER, SIGNATURE)]
+    )
+    registry.gone = {OTHER.digest}
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).push_manifest(SBOM.manifest)
+    assert [SIGNATURE.digest, SBOM.digest] == registry.listed()
+    assert [line.split()[0] for line in server.lines] == ["PUT", "GET", "PUT", "PUT"]
+
+
+@pytest.mark.parametrize("gone", [SBOM.digest, Digest.of(b"elsewhere")])
+async def test_a_list_that_is_refused_for_another_reason(gone: Digest) -> None:
+    """When what is missing is the new referrer itself, or not on the list at all, nothing is dropped."""
+    registry = Registry()
+    before = registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([SIGNATURE.manifest.referrer_descriptor])
+    lists = 0
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal lists
+        if request.method == "PUT" and request.path.endswith(fallback_tag(SAMPLE.digest)):
+            lists += 1
+            return coded(400, "MANIFEST_BLOB_UNKNOWN", detail=gone)
+        return await registry.handle(request)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(NotFound) as caught:
+            await it.client.repository("a", Side.TARGET).push_manifest(SBOM.manifest)
+    assert (gone,) == caught.value.missing
+    assert lists == 1
+    assert before == registry.manifests[fallback_tag(SAMPLE.digest)]
+
+
+async def test_a_list_that_grows_large_does_not_hold_up_the_loop() -> None:
+    """A list of a megabyte is extended beside the loop."""
+    registry = Registry()
+    descriptors = [images.artifact(subject=SAMPLE.manifest, seed=seed).manifest.referrer_descriptor for seed in (1, 2)]
+    many = [*descriptors] * 2500
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index(many)
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).push_manifest(SBOM.manifest)
+    assert len(registry.listed()) == 5001
+
+
+@pytest.mark.witness
+async def test_stale_entries_in_another_registry(tmp_path: Path) -> None:
+    """Debian's docker-registry refuses a list that names a deleted manifest, and takes it without."""
+    with docker_registry(tmp_path / "registry") as witness:
+        async with connected(witness.host) as it:
+            repository = it.client.repository("a", Side.TARGET)
+            for sample in (SAMPLE, SBOM):
+                await push(repository, sample)
+            await repository.delete_manifest(SBOM.digest)
+            await push(repository, SIGNATURE)
+            found = await repository.referrers(SAMPLE.digest)
+    assert [SIGNATURE.digest] == [one.digest for one in found]
