@@ -12,10 +12,10 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aiohttp import client_exceptions, http_exceptions
-from syncer.registry.translation import translated
 from yarl import URL
 
 from syncer.errors import CertificateError, ConnectionFailed, ProtocolViolation, RegistryError, Timeout
+from syncer.registry.translation import translated
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
