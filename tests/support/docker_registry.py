@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,21 +141,31 @@ def _find(package: str, path: str) -> str:
         return found
     root = Path(os.environ.get("SYNCER_TEST_CACHE") or Path(__file__).parents[2] / ".cache") / package
     binary = root / path
-    if not binary.exists():
+    if not root.exists():
         _unpack(package, root)
     if not binary.exists():
         pytest.skip(f"{package} is not installed, and its Debian package could not be unpacked")
+    # Unpacked alone, a program may lack the libraries that its package depends on.
+    if b"shared libraries" in subprocess.run([str(binary), "--version"], capture_output=True, check=False).stderr:
+        pytest.skip(f"{package} is not installed, and what it depends on is not either")
     return str(binary)
 
 
 def _unpack(package: str, root: Path) -> None:
-    """Unpack a Debian package without installing it; needs apt-get and dpkg, but no root."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        return
-    root.mkdir(parents=True, exist_ok=True)
+    """Unpack a Debian package without installing it; needs apt-get and dpkg, but no root.
+
+    It appears under its name when it is whole: tests in other processes may be looking for it too. A folder
+    that stays empty says that it cannot be had, and keeps every test from trying again.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root.parent))
     try:
-        subprocess.run(["apt-get", "download", package], cwd=root, check=True, capture_output=True, timeout=60)
-        for archive in root.glob("*.deb"):
-            subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True, capture_output=True, timeout=60)
+        subprocess.run(["apt-get", "download", package], cwd=folder, check=True, capture_output=True, timeout=60)
+        for archive in folder.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", str(archive), str(folder)], check=True, capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
-        return
+        pass
+    try:
+        folder.rename(root)
+    except OSError:
+        shutil.rmtree(folder)

@@ -58,7 +58,7 @@ async def test_a_tar_like_any_other(tmp_path: Path) -> None:
     sample = images.index()
     await written(tmp_path / "a.tar", sample)
     with tarfile.open(tmp_path / "a.tar", "r:") as tar:
-        tar.extractall(tmp_path / "out", filter="data")
+        tar.extractall(tmp_path / "out")  # noqa: S202 - our own archive; 3.11.2 has no filter yet
     members = names(tmp_path / "a.tar")
     assert (members[0], members[-1]) == ("oci-layout", "index.json")
     assert (tmp_path / "a.tar").stat().st_size % tarfile.RECORDSIZE == 0
