@@ -95,7 +95,7 @@ class SpecPlaces:
 class Reach:
     """How the registry of a reference is reached; the paths are PEM files, empty where there is none."""
 
-    #: None: plain HTTP for loopback addresses, TLS for all others.
+    #: None: plain HTTP for loopback addresses where nothing is said of certificates, TLS for all others.
     plain_http: bool | None = None
     ca: str = ""
     cert: str = ""
@@ -169,7 +169,10 @@ class Opened:
         known = self._clients.get((host, reach))
         if known is not None:
             return known
-        plain_http = is_loopback(host) if reach.plain_http is None else reach.plain_http
+        plain_http = reach.plain_http
+        if plain_http is None:
+            # Who speaks of certificates means TLS, wherever the registry is.
+            plain_http = is_loopback(host) and not (reach.ca or reach.cert or reach.insecure)
         tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
         settings = RegistrySettings(host=host, plain_http=plain_http, tls=tls, user_agent=USER_AGENT)
         client = RegistryClient(settings, keychain(self._surroundings), self._observer, fallback_tags=self._lists[host])

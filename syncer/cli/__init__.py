@@ -7,6 +7,7 @@ this module, and a command does not pay for its neighbours.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (the process's own by default) and return the exit code."""
+    _fill_standard_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         from syncer import __version__  # noqa: PLC0415 - the fast path is explicit about what it imports
@@ -30,3 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from syncer.cli.dispatch import dispatch  # noqa: PLC0415 - typer is not needed for the version
 
     return dispatch(arguments)
+
+
+def _fill_standard_streams() -> None:
+    """Open /dev/null where standard input, output or error is closed, as some schedulers start a process.
+
+    Otherwise the next files and sockets get their numbers, and the event loop's library aborts on that.
+    """
+    for number, mode in ((0, "r"), (1, "w"), (2, "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is the one that is missing; it stays open as long as the process.
+            os.open(os.devnull, os.O_RDWR)
+            stream = os.fdopen(number, mode, closefd=False)
+            setattr(sys, ("stdin", "stdout", "stderr")[number], stream)

@@ -83,10 +83,15 @@ async def _repository(places: Opened, reference: Reference | PathReference, reac
     return await places.source(reference)
 
 
-async def _delete_tag(repository: Deleter, reference: Reference | PathReference) -> None:
+async def _delete_tag(repository: Source | Target, reference: Reference | PathReference) -> None:
     try:
+        assert isinstance(repository, Deleter)  # noqa: S101 - for the type checker; the caller has looked
         await repository.delete_tag(reference.tag)
     except Unsupported as error:
+        if "read-only" in error.message:
+            raise
+        # Before advice is given on what to do instead: is there such a tag at all?
+        await repository.resolve(reference.tag)
         raise Unsupported(
             f"{reference.registry if isinstance(reference, Reference) else reference} cannot delete a tag on its own, "
             f"so {reference} was left as it is",

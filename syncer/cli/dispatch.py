@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -12,13 +13,14 @@ import typer
 from syncer.cli.commands import COMMANDS, application
 from syncer.cli.exits import ExitCode, code_of
 from syncer.cli.rendering import bug_report, print_error, print_trace, say
-from syncer.errors import SyncerError, UsageError
+from syncer.errors import StorageFull, SyncerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 #: What typer makes of SIGINT; none of the commands returns it otherwise.
 _TYPER_INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SECRETS = "Secrets do not belong on a command line, where every process can read them. "
 #: Options of Skopeo that Syncer does not have, and what to do instead.
 _ELSEWHERE = {
@@ -131,6 +133,12 @@ def _failed(raised: Exception, *, as_json: bool) -> int:
     known, unknown = _sorted(raised)
     if any(isinstance(error, BrokenPipeError) for error in unknown) and not known:
         return _reader_gone()
+    if any(isinstance(error, OSError) and error.errno in _FULL for error in unknown) and not known:
+        # Whatever else is written to is reported by its room; what is left is what we print on.
+        full = StorageFull("no space is left where standard output goes", hint="Free space, and run it again.")
+        print_error(full, as_json=as_json)
+        _reader_gone()
+        return ExitCode.NO_SPACE
     if unknown:
         print_error(bug_report(raised), as_json=as_json)
         return ExitCode.FAILED

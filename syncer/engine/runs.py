@@ -273,6 +273,9 @@ class SyncRun:
         wanted = listing.selected
         if self._only:
             wanted = [tag for tag in wanted if self._only.wants(pair.entry, pair.target_name, tag)]
+        if listing.listed and not listing.selected:
+            text = f"none of its {listing.listed} tags is selected by entry {pair.entry!r}"
+            self._observer.notify(Notice(where=pair.source_name, text=text))
         wanted = await self._settle(pair, claim, wanted)
         self._observer.notify(
             RepositoryListed(

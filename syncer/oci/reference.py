@@ -28,6 +28,7 @@ _HOST = re.compile(
 )
 #: distribution/reference's NameTotalLengthMax, for host and name together.
 MAX_NAME_LENGTH = 255
+MAX_PORT = 65535
 
 
 def check_repository(name: str) -> str:
@@ -74,6 +75,9 @@ def check_host(host: str) -> str:
             f"invalid registry {host[:160]!r}",
             hint="Write a host name or address, with :port where it is not 443.",
         )
+    port = host.rpartition(":")[2] if not host.endswith("]") and ":" in host else ""
+    if port and not 0 < int(port) <= MAX_PORT:
+        raise InvalidReference(f"invalid registry {host!r}: there is no port {port}", hint="Ports are 1 to 65535.")
     host = host.lower()
     return DOCKER_HUB if host in _HUB_NAMES else host
 

@@ -199,7 +199,7 @@ class RegistryRepository:
             if error.status not in _HEAD_REFUSED:
                 raise
             raise Unsupported(
-                f"{self.registry} does not delete {call.asked}",
+                f"nothing was deleted: {error.message}",
                 status=error.status,
                 codes=error.codes,
                 registry=error.registry,

@@ -41,7 +41,7 @@ _PROSE = (
 _SCHEME = re.compile(rf"(?i)\b(bearer|basic|negotiate)\s+(?!realm=)(?!{_PROSE})[A-Za-z0-9._~+/-]+=*")
 _PAIR = re.compile(
     rf"(?i)\b({_SENSITIVE})(?:([\"']\s*:\s*){_VALUE}|(=)(?:{_VALUE}|[^\s,;&)}}\]]+))"
-    r"|\b(password|passwd|passphrase|secret)(:\s+)\S+"
+    r"|\b(password|passwd|passphrase|secret)(:\s+)(?!the variable\b|expected\b|unknown key\b)\S+"
 )
 _USERINFO = re.compile(r"(//)[^/\s?#\"'<>]+@(?!sha(?:256|512):)")
 _PARAMETER = re.compile(r"([?&;#])([A-Za-z0-9_.~%\[\]-]+)=([^&;\s\"'<>#]+)")

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from syncer.registry.retry import RetryPolicy
+from tests.support.docker_registry import docker_registry
 from tests.support.images import image
 from tests.support.scripted import scripted
 from tests.support.world import spec_between
@@ -83,6 +84,30 @@ def test_a_wrong_password(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
     assert registry.host in ran.error
 
 
+def test_a_delete_that_is_refused_says_why(syncer: Syncer, serve: Serve) -> None:
+    """A read-only registry is no reason to delete the manifest, and a tag that is not there is not there."""
+    with serve("kept", {"x:v1": SAMPLE}):
+        pass
+    with serve("kept", read_only=True) as registry:
+        ran = syncer("delete", f"{registry.host}/x:v1")
+        assert (ran.code, "read-only" in ran.error, "--digest" in ran.error) == (1, True, False)
+    with serve("kept") as registry:
+        ran = syncer("delete", f"{registry.host}/x:nosuch")
+        assert (ran.code, "--digest" in ran.error) == (1, False)
+
+
+def test_a_port_that_is_none_is_a_usage_error(syncer: Syncer, tmp_path: Path) -> None:
+    """A port beyond 65535 is refused before anything is asked, by its line in a spec."""
+    ran = syncer("copy", "127.0.0.1:99999/x:y", f"oci:{tmp_path / 'img'}:v1")
+    assert (ran.code, "there is no port 99999" in ran.error) == (2, True)
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        "version: 1\nregistries:\n  a: {host: 'a.example:99999'}\n  b: {host: b}\nsync:\n  - {from: a/x, to: b/x}\n"
+    )
+    ran = syncer("spec", "validate", str(path))
+    assert (ran.code, "spec.yaml:3:" in ran.error, "there is no port 99999" in ran.error) == (2, True, True)
+
+
 def test_a_missing_repository(syncer: Syncer, serve: Serve) -> None:
     """The repository is named."""
     with serve("empty") as registry:
@@ -138,15 +163,20 @@ def test_a_target_without_space(syncer: Syncer, serve: Serve, portal: BlockingPo
     assert not any(line.startswith("PUT") for line in target.lines)
 
 
-def test_a_registry_that_cannot_delete_a_tag_is_left_as_it_is(syncer: Syncer, serve: Serve) -> None:
+@pytest.mark.witness
+def test_a_registry_that_cannot_delete_a_tag_is_left_as_it_is(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
     """Where a tag cannot be deleted on its own, nothing is, and the command says what would do more."""
-    with serve("target", {"x:v1": SAMPLE}, read_only=True) as registry:
-        ran = syncer("delete", f"{registry.host}/x:v1")
-        deletes = [record for record in registry.requests if record.method == "DELETE"]
+    with serve("source", {"x:v1": SAMPLE}) as source, docker_registry(tmp_path / "witness") as witness:
+        assert syncer("copy", f"{source.host}/x:v1", f"{witness.host}/x:v1").code == 0
+        ran = syncer("delete", f"{witness.host}/x:v1")
+        missing = syncer("delete", f"{witness.host}/x:nosuch")
+        assert syncer("inspect", f"{witness.host}/x:v1").code == 0
+        deletes = [access for access in witness.requests() if access.method == "DELETE"]
     assert ran.code == 1
     assert "left as it is" in ran.error
     assert "If that is meant, add --digest." in ran.error
-    assert all("sha256:" not in record.path for record in deletes)
+    assert (missing.code, "--digest" in missing.error) == (1, False)
+    assert all("sha256:" not in access.target for access in deletes)
 
 
 def test_json_errors_are_one_object(syncer: Syncer) -> None:

@@ -6,11 +6,13 @@ import base64
 import hashlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,6 @@ from tests.support.world import spec_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.integration.cli.conftest import Serve
 
@@ -201,3 +202,21 @@ def test_the_demo_keeps_serving_until_it_is_stopped() -> None:
     assert tags.stdout.split() == ["1.1", "2.0", "latest", tags.stdout.split()[-1]]
     assert process.returncode == 0, err
     assert "Both registries are stopped" in out
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_obstacle(serve: Serve, closed: str) -> None:
+    """Started without standard input, output or error, as some schedulers do, a command ends as it should."""
+    with serve("registry", {"app:v1": image()}) as registry:
+        command = f"{shlex.join([*SYNCER, 'list-tags', f'{registry.host}/app'])} {closed}"
+        done = subprocess.run(["sh", "-c", command], check=False, timeout=30, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_under_standard_output_is_no_bug(serve: Serve) -> None:
+    """When what is printed cannot be written, that is said, with the code for it."""
+    with serve("registry", {"app:v1": image()}) as registry, Path("/dev/full").open("w") as full:
+        command = [*SYNCER, "list-tags", f"{registry.host}/app"]
+        done = subprocess.run(command, check=False, timeout=30, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 9
+    assert done.stderr.startswith("syncer: error: no space is left where standard output goes.")

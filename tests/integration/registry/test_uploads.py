@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,18 @@ if TYPE_CHECKING:
 DATA = images.random_bytes(700_000, "blob")
 BLOB = images.blob(DATA)
 BIG = images.random_bytes(8_000_000, "big")
+HUGE = BIG * 4
+#: Described once, here: to hash so much within a test would hold up its loop.
+described = functools.cache(images.blob)
+described(BIG)
+described(HUGE)
 
 
 def opener(
     data: bytes = DATA, *, expected: bytes | None = None, chunk: int = 100_000
 ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]:
     """Give ``data`` in chunks, verified to be ``expected``."""
-    descriptor = images.blob(data if expected is None else expected)
+    descriptor = described(data if expected is None else expected)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
@@ -284,7 +290,7 @@ async def test_early_answer_is_what_is_raised(status: int) -> None:
         return web.Response(status=202, headers={"Location": "/up/1"})
 
     async with scripted(handler) as server, connected(server.address) as it:
-        session = await target(it).begin_blob(images.blob(BIG))
+        session = await target(it).begin_blob(described(BIG))
         assert isinstance(session, UploadSession)
         with pytest.raises(StatusError) as caught:
             await session.send(opener(BIG))
@@ -435,7 +441,7 @@ async def test_session_whose_state_is_stale_is_deleted_by_a_fresh_location() -> 
     )
     wrong = BIG[:-1] + bytes([BIG[-1] ^ 1])
     async with scripted(registry.handle) as server, connected(server.address) as it:
-        session = await target(it).begin_blob(images.blob(BIG))
+        session = await target(it).begin_blob(described(BIG))
         assert isinstance(session, UploadSession)
         with pytest.raises(DigestMismatch):
             await session.send(opener(wrong, expected=BIG))
@@ -472,9 +478,9 @@ async def test_target_that_takes_no_more_bytes() -> None:
         timeouts = TimeoutSettings(stall=0.05)
         settings = RegistrySettings(host=server.address, plain_http=True, timeouts=timeouts)
         async with connected(server.address, settings=settings) as it:
-            session = await target(it).begin_blob(images.blob(BIG * 4))
+            session = await target(it).begin_blob(described(HUGE))
             assert isinstance(session, UploadSession)
             with pytest.raises((Timeout, RegistryError)) as caught:
-                await session.send(opener(BIG * 4, chunk=1_000_000))
+                await session.send(opener(HUGE, chunk=1_000_000))
             stuck.set()
     assert isinstance(caught.value, Timeout)

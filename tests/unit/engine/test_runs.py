@@ -591,6 +591,14 @@ async def test_a_run_is_no_broader_than_it_is_told() -> None:
     assert sum(len(tags) for tags in world.target.tagged.values()) == 30
 
 
+async def test_a_selection_that_fits_no_tag_is_told() -> None:
+    """A pattern that selects nothing of a repository that has tags is no failure, but it does not go unsaid."""
+    world = filled(3)
+    await world.run("  - {name: one, from: source/app, to: target/m, tags: {include: ['zz*']}}\n")
+    (notice,) = world.recorder.of(Notice)
+    assert notice.text == "none of its 3 tags is selected by entry 'one'"
+
+
 async def test_a_cancelled_run_says_what_it_left_undone() -> None:
     """When a run is cancelled, tags under way are told as cancelled, and no tag is half written."""
     world = filled()

@@ -55,6 +55,8 @@ def test_registry_references(text: str, expected: str, locator: str) -> None:
         ("quay.io/" + "a" * 300, "invalid repository name"),
         ("quay.io/" + "a" * 250, "over 255 characters"),
         ("ex_ample.com/app", "invalid registry"),
+        ("localhost:99999/app", "there is no port 99999"),
+        ("[::1]:0/app", "there is no port 0"),
         ("docker:quay.io/app", "invalid reference"),
         ("docker-archive:x.tar", "not supported"),
         ("containers-storage:x", "not supported"),
