@@ -161,6 +161,21 @@ class ReferrerLister(Protocol):
 
 
 @runtime_checkable
+class TagDescriber(Protocol):
+    """A source whose list of tags may come with what they stand for."""
+
+    def described_tags(self) -> AsyncIterator[tuple[str, Digest | None]]:
+        """Yield every tag as :meth:`Source.tags` does, with its digest where the list has it, else None.
+
+        The digest is the registry's claim, as that of :meth:`Source.resolve`, and spares asking for it.
+
+        Raises:
+            NotFound: when there is no such repository.
+        """
+        ...
+
+
+@runtime_checkable
 class Deleter(Protocol):
     """A target that can delete."""
 

@@ -29,7 +29,9 @@
     │   │   ├── QuotaExceeded       the registry is out of space or quota
     │   │   ├── ImmutableTag        the target refuses to move a tag
     │   │   └── Unsupported         405, 501: the registry does not offer this
+    │   ├── RateLimitReached        the registry's allowance is used up for now; resumable
     │   └── ProtocolViolation       the registry broke the specification
+    │       └── UnsafeAddress       it leads to an address where it must not lead
     ├── PolicyViolation             the spec or a policy forbids the action
     ├── LayoutError                 bad index.json, missing blob, wrong version
     │   └── StorageFull             no space left where a layout or the state lives
@@ -285,6 +287,17 @@ class Unsupported(StatusError):
 
 class ProtocolViolation(RegistryError):
     """The registry broke the distribution specification."""
+
+
+class UnsafeAddress(ProtocolViolation):
+    """The registry leads to an address where it must not lead."""
+
+
+class RateLimitReached(RegistryError):
+    """The registry's allowance of requests is used up for now."""
+
+    #: Seconds until there is a new one, where the registry says so.
+    resets_in: float | None = None
 
 
 class PolicyViolation(SyncerError):

@@ -1,22 +1,91 @@
-"""What one registry turned out to offer, learned from definite answers only and kept for the run."""
+"""What one registry turned out to offer, learned from definite answers only."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from syncer.registry.hosts import Traits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds that an observation is believed: registries are upgraded while a daemon runs.
+LIFETIME = 1800.0
+
+
+class Capability(StrEnum):
+    """Something that registries do or do not offer."""
+
+    #: HEAD of a manifest is answered, with a digest.
+    MANIFEST_HEAD = "manifest-head"
+    #: The referrers API of distribution-spec 1.1.
+    REFERRERS = "referrers"
+    #: A POST with ``mount`` and ``from`` is at least not refused.
+    MOUNT = "mount"
+    #: A POST with ``digest`` and the bytes commits a blob.
+    SINGLE_POST = "single-post"
+    #: A PATCH with the whole blob, streamed, is taken.
+    PATCH = "patch"
+    #: Several PATCHes with a Content-Range are taken.
+    CHUNKS = "chunks"
+    #: The tag list comes with the digests of the tags (GCR).
+    TAG_DIGESTS = "tag-digests"
+
+
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    offered: bool
+    until: float
 
 
 @dataclass(kw_only=True, slots=True)
 class Capabilities:
-    """What is known of a registry; None where it has not been asked yet.
+    """What is known of a registry: observed beats guessed, and neither holds for ever.
 
     Attributes:
-        manifest_head: HEAD of a manifest is answered, with a digest.
-        referrers: the referrers API of distribution-spec 1.1.
-        referrers_refused: the repositories for which that API was refused before it had worked for any.
-        mount: a POST with ``mount`` and ``from`` is at least not refused.
+        traits: what its name makes likely.
+        clock: monotonic, in seconds.
+        referrers_refused: the repositories for which the referrers API was refused before it had worked for any.
+        largest_body: bytes of the largest body that it is known to take in one request; None while nothing
+            was refused.
     """
 
-    manifest_head: bool | None = None
-    referrers: bool | None = None
+    traits: Traits = field(default_factory=Traits)
+    clock: Callable[[], float] = time.monotonic
     referrers_refused: set[str] = field(default_factory=set)
-    mount: bool | None = None
+    largest_body: int | None = None
+    _observed: dict[Capability, _Observation] = field(default_factory=dict)
+
+    def observed(self, capability: Capability) -> bool | None:
+        """Return what the registry has shown; None when it has not, or too long ago."""
+        seen = self._observed.get(capability)
+        if seen is None or seen.until <= self.clock():
+            return None
+        return seen.offered
+
+    def offers(self, capability: Capability) -> bool | None:
+        """Return what to go by: what was observed, else what the name makes likely, else None."""
+        observed = self.observed(capability)
+        return self._guess(capability) if observed is None else observed
+
+    def learn(self, capability: Capability, *, offered: bool) -> None:
+        """Note a definite answer; a timeout or an overload is none."""
+        self._observed[capability] = _Observation(offered, self.clock() + LIFETIME)
+
+    def forget(self, capability: Capability) -> None:
+        """Drop what was observed: an answer has contradicted it, and the next request asks anew."""
+        self._observed.pop(capability, None)
+
+    def _guess(self, capability: Capability) -> bool | None:
+        match capability:
+            case Capability.SINGLE_POST:
+                return self.traits.single_post
+            case Capability.CHUNKS:
+                return self.traits.chunks
+            case Capability.TAG_DIGESTS:
+                return self.traits.tag_digests or None
+            case _:
+                return None

@@ -27,6 +27,7 @@ from syncer.registry.capabilities import Capabilities
 from syncer.registry.catalog import RegistryCatalog
 from syncer.registry.challenge import parse_challenges
 from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure
+from syncer.registry.hosts import traits_of
 from syncer.registry.limits import Limits, Window
 from syncer.registry.referrers import FallbackTags
 from syncer.registry.repository import RegistryRepository
@@ -85,7 +86,7 @@ class RegistryClient:
             InvalidReference: when ``settings.host`` is not a host.
         """
         self.host = check_host(settings.host)
-        self.capabilities = Capabilities()
+        self.capabilities = Capabilities(traits=traits_of(self.host), clock=clock)
         self.limits = Limits(
             control=settings.connections,
             data=settings.data_connections,

@@ -17,6 +17,7 @@ from syncer.oci.manifest import Manifest, parse_object
 from syncer.oci.referrers import fallback_tag, referrers_index
 from syncer.registry import manifests
 from syncer.registry.call import Call
+from syncer.registry.capabilities import Capability
 from syncer.registry.paging import pages
 from syncer.registry.urls import redact, with_query
 
@@ -57,7 +58,8 @@ async def find(
     """
     listed: list[Descriptor] | None = None
     capabilities = repository.client.capabilities
-    if capabilities.referrers is not False and repository.repository not in capabilities.referrers_refused:
+    is_refused = repository.repository in capabilities.referrers_refused
+    if capabilities.offers(Capability.REFERRERS) is not False and not is_refused:
         listed = await _from_api(repository, digest, artifact_type)
     if listed is None:
         tag = fallback_tag(digest)
@@ -87,7 +89,8 @@ async def _from_api(repository: RegistryRepository, digest: Digest, artifact_typ
             found.extend(
                 Descriptor.from_json(item, where="a referrer") for item in _members(repository, document, reply)
             )
-            is_begun = client.capabilities.referrers = True
+            is_begun = True
+            client.capabilities.learn(Capability.REFERRERS, offered=True)
             if len(found) > _MOST_REFERRERS:
                 raise SizeExceedsLimit(
                     f"{client.host} lists over {_MOST_REFERRERS} referrers of {repository.asked(digest)}",
@@ -98,7 +101,7 @@ async def _from_api(repository: RegistryRepository, digest: Digest, artifact_typ
         if is_begun or not _is_absence(repository, error):
             raise
         # A repository that does not exist has no referrers either; only a registry that has shown the API knows.
-        return [] if client.capabilities.referrers else None
+        return [] if client.capabilities.offers(Capability.REFERRERS) else None
     return found
 
 
@@ -128,13 +131,13 @@ def _is_absence(repository: RegistryRepository, error: NotFound | StatusError) -
     client = repository.client
     capabilities = client.capabilities
     if isinstance(error, NotFound):
-        if "NAME_UNKNOWN" not in error.codes and capabilities.referrers is None:
-            capabilities.referrers = False
+        if "NAME_UNKNOWN" not in error.codes and capabilities.offers(Capability.REFERRERS) is None:
+            capabilities.learn(Capability.REFERRERS, offered=False)
         return True
-    if capabilities.referrers:
+    if capabilities.offers(Capability.REFERRERS):
         return False
     if error.status in _NOT_OFFERED:
-        capabilities.referrers = False
+        capabilities.learn(Capability.REFERRERS, offered=False)
         place = "this registry"
     elif error.status in _REFUSED:
         capabilities.referrers_refused.add(repository.repository)

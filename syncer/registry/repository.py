@@ -16,6 +16,7 @@ from syncer.oci.reference import check_tag, is_tag
 from syncer.registry import manifests, referrers, upload
 from syncer.registry.auth import Scope
 from syncer.registry.call import Call
+from syncer.registry.capabilities import Capability
 from syncer.registry.download import BlobDownload
 from syncer.registry.paging import PAGE_LIMIT, entries, pages
 
@@ -76,13 +77,13 @@ class RegistryRepository:
             RegistryError: when the registry cannot say.
         """
         _check(reference)
-        if self._client.capabilities.manifest_head is not False:
+        if self._client.capabilities.offers(Capability.MANIFEST_HEAD) is not False:
             try:
                 reply = await self._client.exchange(self._manifest_call(RequestKind.MANIFEST_HEAD, "HEAD", reference))
             except StatusError as error:
                 if error.status not in _HEAD_REFUSED:
                     raise
-                self._client.capabilities.manifest_head = False
+                self._client.capabilities.learn(Capability.MANIFEST_HEAD, offered=False)
             else:
                 described = _described(reply, reference)
                 if described is not None:

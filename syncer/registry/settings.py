@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from syncer.oci.reference import DOCKER_HUB
 
@@ -12,12 +13,21 @@ HUB_API_HOST = "registry-1.docker.io"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TlsSettings:
-    """How the registry's TLS is verified; paths are empty where nothing is set."""
+    """How the registry's TLS is verified; paths are empty where nothing is set.
+
+    Attributes:
+        ca: a PEM file of authorities to trust besides those of the system.
+        cert: the client certificate, a PEM file; with ``key``.
+        key: the key of the client certificate.
+        insecure: believe any certificate.
+        folders: where ``certs.d`` directories may be, the first that has one for the registry wins.
+    """
 
     ca: str = ""
     cert: str = ""
     key: str = ""
     insecure: bool = False
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +39,77 @@ class TimeoutSettings:
         read: for the next bytes of an answer.
         commit: for the answer to a blob that was sent whole; registries hash or copy it first.
         stall: for the target to take more bytes of a blob.
+        slowest: bytes per second below which a blob is given up, over ``stall`` seconds; 0 for no floor.
     """
 
     connect: float = 10.0
     read: float = 60.0
     commit: float = 300.0
     stall: float = 60.0
+    slowest: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProxySettings:
+    """The HTTP proxies of the environment, as curl and Go's tools read them; empty for none.
+
+    Attributes:
+        http: the URL of the proxy for plain HTTP.
+        https: the URL of the proxy for TLS, which is tunnelled through it (CONNECT).
+        exceptions: hosts, domains, addresses and networks that are reached directly (``NO_PROXY``).
+    """
+
+    http: str = field(default="", repr=False)
+    https: str = field(default="", repr=False)
+    exceptions: tuple[str, ...] = ()
+
+
+class UploadForm(StrEnum):
+    """How the bytes of a blob are sent."""
+
+    #: Learned: PUT, and what the registry's answers call for after that.
+    AUTO = "auto"
+    #: POST with the digest and the bytes, for small blobs; then as AUTO.
+    SINGLE_POST = "single-post"
+    #: POST, then PUT with the bytes.
+    PUT = "put"
+    #: POST, then PATCH with the bytes, then an empty PUT.
+    STREAM = "stream"
+    #: POST, then a PATCH for each chunk, then PUT.
+    CHUNKS = "chunks"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadSettings:
+    """What is configured of uploads; ``chunk`` is bytes, 0 for Syncer's own choice."""
+
+    form: UploadForm = UploadForm.AUTO
+    chunk: int = 0
+
+
+class CreationKind(StrEnum):
+    """How a repository is created in a registry that does not do so on push."""
+
+    #: Harbor's API: POST /api/v2.0/projects for the first part of the name.
+    HARBOR = "harbor"
+    #: The AWS command-line tool: ``aws ecr create-repository``.
+    ECR = "ecr"
+    #: A program of the user's.
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CreationSettings:
+    """What to do when the registry says that a target repository does not exist.
+
+    Attributes:
+        kind: by which means it is created.
+        command: the program and its arguments, for COMMAND; ``{registry}``, ``{repository}`` and ``{project}``
+            stand for names. It is run without a shell.
+    """
+
+    kind: CreationKind
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +126,9 @@ class RegistrySettings:
         bandwidth: a ceiling on blob traffic in bytes per second, both ways together; None for none.
         user_agent: what the registry is told about who asks.
         timeouts: how long to wait.
+        proxies: through which proxies it is reached.
+        upload: how blobs are sent.
+        creation: how missing repositories are created; None to leave it.
     """
 
     host: str
@@ -62,6 +140,9 @@ class RegistrySettings:
     bandwidth: int | None = None
     user_agent: str = "syncer"
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+    proxies: ProxySettings = field(default_factory=ProxySettings)
+    upload: UploadSettings = field(default_factory=UploadSettings)
+    creation: CreationSettings | None = None
 
     @property
     def base_url(self) -> str:

@@ -31,6 +31,7 @@ from syncer.errors import (
 from syncer.events import RequestKind
 from syncer.registry.auth import Scope
 from syncer.registry.call import Call, StreamBody
+from syncer.registry.capabilities import Capability
 from syncer.registry.urls import redact, with_query
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def begin(repository: RegistryRepository, descriptor: Descriptor, mount_fr
         RegistryError: when no upload can be opened.
     """
     capabilities = repository.client.capabilities
-    if capabilities.mount is not False:
+    if capabilities.offers(Capability.MOUNT) is not False:
         source = mount_from or repository.repository
         try:
             reply = await _opening(repository, descriptor, _mount_call(repository, descriptor, source))
@@ -76,9 +77,9 @@ async def begin(repository: RegistryRepository, descriptor: Descriptor, mount_fr
         except (RegistryError, NotFound) as error:
             # Any failure may be about the mount: a token for one repository only, an old registry, a proxy.
             if not mount_from and isinstance(error, StatusError) and error.status in (400, 405, 501):
-                capabilities.mount = False
+                capabilities.learn(Capability.MOUNT, offered=False)
         else:
-            capabilities.mount = True
+            capabilities.learn(Capability.MOUNT, offered=True)
             if reply.status == 201:  # noqa: PLR2004 - Created: mounted
                 return BlobOutcome.PRESENT if source == repository.repository else BlobOutcome.MOUNTED
             return UploadSession(repository, descriptor, _location(repository, descriptor, reply))

@@ -12,6 +12,7 @@ from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceeds
 from syncer.events import Notice
 from syncer.oci import Digest, Manifest, media_types
 from syncer.oci.referrers import fallback_tag, referrers_index
+from syncer.registry.capabilities import Capability
 from tests.support import images
 from tests.support.docker_registry import docker_registry
 from tests.support.scripted import connected, scripted
@@ -161,7 +162,7 @@ async def test_an_index_without_members_is_an_empty_list(member: dict[str, Any])
     registry = Registry(web.json_response(index), listing(SBOM.manifest))
     async with scripted(registry.handle) as server, connected(server.address) as it:
         assert await it.client.repository("a").referrers(SAMPLE.digest) == []
-        assert it.client.capabilities.referrers is True
+        assert it.client.capabilities.observed(Capability.REFERRERS) is True
         assert len(await it.client.repository("a").referrers(SAMPLE.digest)) == 1
     assert len(server.lines) == 2
 
