@@ -25,10 +25,12 @@ def print_plan(plan: Plan, report: Report) -> None:
         print_line(f"  {_line(action)}")
     if plan.due:
         print_line()
+    for action in plan.failures:
+        print_line(f"missing: {printable(action.source)}:{action.tag} is named in the spec and not in the source.")
     for failure in report.failures:
         hint = f" {failure.hint}" if failure.hint else ""
         print_line(f"failed: {printable(failure.place)}: {printable(failure.message)}.{hint}")
-    if report.failures:
+    if plan.failures or report.failures:
         print_line()
     print_line(closing_sentence(plan, report))
 

@@ -1,6 +1,7 @@
 """``syncer status``: the last runs, and where each repository stands."""
 
 import os
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +57,7 @@ def status(
     if voice.as_json:
         print_json(_to_json(path, runs, repositories, failures))
     else:
-        _print(path, runs, repositories, failures)
+        _print(path, runs, repositories, failures, again=_command(runs, spec))
     return ExitCode.DONE
 
 
@@ -98,7 +99,20 @@ def _to_json(
     }
 
 
-def _print(path: Path, runs: list[RunRecord], repositories: list[RepositorySummary], failures: list[TagRecord]) -> None:
+def _command(runs: list[RunRecord], spec: Path | None) -> str:
+    """Return the command that tries again what is not in step."""
+    name = str(spec) if spec is not None else runs[0].spec if runs else "SPEC"
+    return f"syncer run {shlex.quote(printable(name))} --retry-failed"
+
+
+def _print(
+    path: Path,
+    runs: list[RunRecord],
+    repositories: list[RepositorySummary],
+    failures: list[TagRecord],
+    *,
+    again: str,
+) -> None:
     screen, now = console(), time.time()
     if not runs:
         print_line(f"{path}: nothing was run yet.")
@@ -135,9 +149,20 @@ def _print(path: Path, runs: list[RunRecord], repositories: list[RepositorySumma
             print_line(f"  {printable(record.error)}")
     if failures:
         more = f" ({format_count(len(failures) - _FAILURES)} more)" if len(failures) > _FAILURES else ""
-        print_line(
-            f"\n{format_count(len(failures), 'item')} not in step{more}: 'syncer run --retry-failed' tries them again."
-        )
+        print_line(f"\n{_items(failures)} not in step{more}: '{again}' tries them again.")
+
+
+def _items(records: list[TagRecord]) -> str:
+    """Return how many tags, repositories and entries there are: a whole repository is not one more tag."""
+    entries = sum(not record.tag and record.target == whole_entry(record.entry) for record in records)
+    tags = sum(bool(record.tag) for record in records)
+    counted = ((tags, "tag"), (len(records) - tags - entries, "whole repository"), (entries, "entry"))
+    many = {"whole repository": "whole repositories", "entry": "entries"}
+    return " and ".join(
+        f"{count:,} {many[noun]}" if count > 1 and noun in many else format_count(count, noun)
+        for count, noun in counted
+        if count
+    )
 
 
 def _place(record: TagRecord) -> str:

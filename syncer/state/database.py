@@ -104,6 +104,10 @@ class Database:
                     raise
         return cls(prepared, reader, None)
 
+    async def is_held(self) -> bool:
+        """Tell whether some process has the file open for writing."""
+        return await to_thread.run_sync(FileLock.is_held, self.path)
+
     async def fetch(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the rows of a query.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from typing import TYPE_CHECKING
 
 from syncer.errors import StateError, StateLocked
@@ -12,6 +13,11 @@ from syncer.errors import StateError, StateLocked
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
+
+
+#: How often, and how many seconds apart, a lock is tried for: :meth:`FileLock.is_held` takes it for a moment.
+_TRIES = 3
+_PAUSE = 0.01
 
 
 class FileLock:
@@ -32,7 +38,7 @@ class FileLock:
         # The file is never removed: whoever waits for the lock of a removed file waits for nothing.
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except OSError as error:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -50,6 +56,36 @@ class FileLock:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return cls(descriptor)
 
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Tell whether some process holds the lock of ``path``; True where nobody can tell."""
+        try:
+            descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def release(self) -> None:
         """Let the lock go."""
         os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file; who only looks whether it is locked is gone a moment later."""
+    for is_last in (*[False] * (_TRIES - 1), True):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if is_last:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return

@@ -167,9 +167,14 @@ class StateStore:
         await self._database.write([(self._queries["finish_run"], [row])])
 
     async def runs(self, limit: int = 10) -> list[RunRecord]:
-        """Return the last ``limit`` runs, the newest first."""
+        """Return the last ``limit`` runs, the newest first.
+
+        One that is noted as running in a file that nobody holds was killed, and is called interrupted here
+        before the next run notes it.
+        """
+        is_abandoned = not self._is_writing and not await self._database.is_held()
         rows = await self._database.fetch(self._queries["runs"], {"limit": limit})
-        return [
+        found = [
             RunRecord(
                 run=run,
                 spec=spec,
@@ -180,6 +185,12 @@ class StateStore:
             )
             for run, spec, status, started, finished, summary in rows
         ]
+        # A run that began or ended between the two looks is not to be called dead.
+        if is_abandoned and not await self._database.is_held():
+            found = [
+                replace(run, status=RunStatus.INTERRUPTED) if run.status is RunStatus.RUNNING else run for run in found
+            ]
+        return found
 
     # ------------------------------------------------------------------ tags
 

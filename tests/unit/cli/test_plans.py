@@ -42,6 +42,12 @@ def test_what_is_due_is_listed_and_the_rest_is_counted(capsys: pytest.CaptureFix
     assert lines[-1] == "2 tags are due. 3 tags looked at: 1 new, 1 changed, 1 in sync."
 
 
+def test_a_tag_that_is_named_and_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A tag that the spec names and the source lacks is no number only."""
+    print_plan(Plan.of([action("v9", ActionKind.SKIP, Reason.MISSING)], spec="s"), Report(started=datetime.now(UTC)))
+    assert "missing: a/x:v9 is named in the spec and not in the source." in capsys.readouterr().out.splitlines()
+
+
 def test_a_plan_with_failures_is_not_called_complete(capsys: pytest.CaptureFixture[str]) -> None:
     """What could not be looked at is told, and that the plan lacks it."""
     failure = Failure(entry="e", target="b/y", message="no answer", hint="Try later.")

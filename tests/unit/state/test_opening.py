@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from contextlib import closing
@@ -18,6 +19,7 @@ from syncer.events import Notice, RunStatus, TagOutcome
 from syncer.oci.digest import Digest
 from syncer.plan.records import TagRecord
 from syncer.state import StateStore
+from syncer.state.lock import FileLock
 from syncer.state.schema import APPLICATION_ID
 from syncer.state.statements import read_migrations
 
@@ -236,3 +238,18 @@ async def test_a_folder_in_place_of_the_file(tmp_path: Path, notebook: Notebook)
                 pass
         assert caught.value.hint
         assert str(name) in caught.value.message
+
+
+def test_a_look_at_the_lock_does_not_refuse_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks whether the lock is held has it for a moment, and a run that starts then waits that moment."""
+    path = tmp_path / "state.db"
+    FileLock.take(path).release()
+    looking = os.open(tmp_path / "state.db.lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("syncer.state.lock.time.sleep", lambda _seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+    lock = FileLock.take(path)
+    assert FileLock.is_held(path)
+    lock.release()
+    assert not FileLock.is_held(path)
+    assert not FileLock.is_held(tmp_path / "other.db")
+    os.close(looking)

@@ -72,11 +72,16 @@ class TestRuns:
         assert notebook.events == []
 
     async def test_a_run_that_never_ended_was_interrupted(self, path: Path, notebook: Notebook) -> None:
-        """A run left running by a killed process is marked when the next one begins, and only then."""
+        """A run left running by a killed process is shown as interrupted, and marked when the next one begins."""
         async with StateStore.open(path, observer=notebook) as store:
             await store.begin_run("spec.yaml")
         async with StateStore.open(path, observer=notebook) as store:
             assert [run.status for run in await store.runs()] == [RunStatus.RUNNING]
+            async with StateStore.read(path) as other:
+                assert [run.status for run in await other.runs()] == [RunStatus.RUNNING]
+        async with StateStore.read(path) as other:
+            assert [run.status for run in await other.runs()] == [RunStatus.INTERRUPTED]
+        async with StateStore.open(path, observer=notebook) as store:
             await store.begin_run("spec.yaml")
             assert [(run.status, run.finished) for run in await store.runs()] == [
                 (RunStatus.RUNNING, None),
