@@ -14,9 +14,9 @@ from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode
 from syncer.cli.files import check_writable, write_text
 from syncer.cli.options import AuthFile, Progressing, SourceReach, TargetReach, spread
-from syncer.cli.rendering import print_json, print_line, say
+from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import until
-from syncer.cli.voices import listeners
+from syncer.cli.voices import listeners, speaker
 from syncer.engine.images import Copied
 from syncer.errors import UsageError
 from syncer.events import Observers
@@ -94,7 +94,7 @@ def copy(
                 target_reach=target_reach.reach(),
             )
 
-    copied = run(lambda: stoppable(lambda stop: until(stop, work), say=say))
+    copied = run(lambda: stoppable(lambda stop: until(stop, work), say=speaker(voice)))
     if digestfile is not None:
         write_text(digestfile, copied.digest)
     if voice.as_json:

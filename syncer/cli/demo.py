@@ -24,9 +24,9 @@ from syncer.cli.exits import code_of_report
 from syncer.cli.images import Shown, look, to_json
 from syncer.cli.inspect import print_shown
 from syncer.cli.options import Progressing, Voice, spread
-from syncer.cli.rendering import print_json, print_line, say
+from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import until
-from syncer.cli.voices import console, listeners, logs
+from syncer.cli.voices import console, listeners, logs, speaker
 from syncer.content import BlobOutcome
 from syncer.demo import demo_content, fill
 from syncer.errors import UsageError
@@ -104,7 +104,7 @@ def demo(
         tempfile.TemporaryDirectory(prefix="syncer-demo-") as folder,
     ):
         play = partial(_play, spec or packaged, Path(folder), surroundings, voice=voice, keep=keep)
-        told = run(lambda: stoppable(play, say=say))
+        told = run(lambda: stoppable(play, say=speaker(voice)))
     if voice.as_json:
         image = to_json(told.image) if told.image else None
         print_json({"first": told.first.to_json(), "again": told.again.to_json(), "image": image})

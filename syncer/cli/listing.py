@@ -10,7 +10,7 @@ from syncer.cli.options import AuthFile, RegistryReach, Spoken, spread
 from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import opened
 from syncer.errors import UsageError
-from syncer.oci.reference import PathReference, parse_reference
+from syncer.oci.reference import PathReference, Transport, parse_reference
 
 
 @spread
@@ -29,6 +29,9 @@ def list_tags(
     parsed = parse_reference(repository)
     if parsed.tag or parsed.digest:
         raise UsageError(f"{repository!r} names an image, not a repository", hint="Leave the tag or the digest out.")
+
+    if isinstance(parsed, PathReference) and parsed.transport is Transport.DIR:
+        raise UsageError(f"{repository!r} holds one image, without a tag", hint="'syncer inspect' shows it.")
 
     async def work(places: Opened) -> list[str]:
         source = await places.source(parsed, reach.reach())

@@ -15,9 +15,9 @@ from syncer.cli.exits import ExitCode, code_of_report
 from syncer.cli.files import check_writable, write_text
 from syncer.cli.options import AuthFile, Progressing, spread
 from syncer.cli.plans import print_plan
-from syncer.cli.rendering import print_json, say
+from syncer.cli.rendering import print_json
 from syncer.cli.sessions import until
-from syncer.cli.voices import console, listeners
+from syncer.cli.voices import console, listeners, speaker
 from syncer.events import RunStatus
 from syncer.plan.document import Plan, dump_plan
 from syncer.spec.loader import load_spec
@@ -68,7 +68,7 @@ def run(
                 retry_failed=retry_failed,
                 stop=stop,
             ),
-            say=say,
+            say=speaker(voice),
         )
     )
     if voice.as_json:
@@ -78,7 +78,7 @@ def run(
     if report is not None:
         write_text(report, json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     if done.status is RunStatus.INTERRUPTED:
-        say(f"stopped; what was done is kept. To go on: syncer run {spec}")
+        speaker(voice)(f"stopped; what was done is kept. To go on: syncer run {spec}")
     return code_of_report(done)
 
 
@@ -107,7 +107,7 @@ def plan(
     async def work() -> tuple[Plan, Report]:
         return await plan_spec(loaded, surroundings=surroundings, observers=observers)
 
-    made, report = run_loop(lambda: stoppable(lambda stop: until(stop, work), say=say))
+    made, report = run_loop(lambda: stoppable(lambda stop: until(stop, work), say=speaker(voice)))
     if out is not None:
         write_text(out, dump_plan(made))
     if voice.as_json:

@@ -70,6 +70,7 @@ def serve(
     level info.
     """
     host, port = parse_address(listen)
+    check_tree(folder)
     settings = ServerSettings(
         read_only=read_only,
         certificate=tls_cert,
@@ -99,6 +100,19 @@ def parse_address(text: str) -> tuple[str, int]:
             hint="For example 127.0.0.1:5000 or [::1]:5000; 0.0.0.0:5000 is every address of this machine.",
         )
     return bare, number
+
+
+def check_tree(folder: Path) -> None:
+    """Refuse a folder that is one layout: as a tree it would be served without anything in it.
+
+    Raises:
+        UsageError: when ``folder`` itself is an OCI image layout.
+    """
+    if (folder / "oci-layout").is_file():
+        raise UsageError(
+            f"{folder} is one OCI image layout, not a tree of them",
+            hint=f"Serve {folder.absolute().parent}; the layout is its repository {folder.absolute().name!r}.",
+        )
 
 
 async def _serve(folder: Path, settings: ServerSettings, *, host: str, port: int, voice: Voice) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
+from syncer.cli.rendering import say
 from syncer.telemetry.logs import LogLevel, LogObserver, configure_logging
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from syncer.cli.options import Voice
@@ -40,6 +44,16 @@ def listeners(voice: Voice, *, label: str) -> list[Observer]:
 
         found.append(HeartbeatObserver(sys.stderr, label=label))
     return found
+
+
+def speaker(voice: Voice) -> Callable[[str], None]:
+    """Return what tells a person something that is not a result; a JSON object where log lines are such objects."""
+
+    def as_object(text: str) -> None:
+        sys.stderr.write(json.dumps({"event": "command.notice", "text": text, "level": "warning"}) + "\n")
+        sys.stderr.flush()
+
+    return as_object if voice.log_format == "json" else say
 
 
 def console() -> Console:

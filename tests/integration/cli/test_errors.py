@@ -187,3 +187,20 @@ def test_json_errors_are_one_object(syncer: Syncer) -> None:
         assert set(error) == {"type", "message", "hint", "side"}
         assert ran.out == ""
         assert ran.code == 2
+
+
+def test_a_layout_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
+    """Serving one layout as a tree would serve nothing: it is refused, with what to serve instead."""
+    layout = tmp_path / "app"
+    layout.mkdir()
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    ran = syncer("registry", "serve", str(layout))
+    assert ran.code == 2
+    assert f"Serve {tmp_path}; the layout is its repository 'app'" in ran.error
+
+
+def test_a_dir_has_no_tags(syncer: Syncer, tmp_path: Path) -> None:
+    """A folder with one image without a tag is not listed as empty."""
+    ran = syncer("list-tags", f"dir:{tmp_path}")
+    assert ran.code == 2
+    assert "'syncer inspect' shows it" in ran.error
