@@ -1,4 +1,4 @@
-"""Measure, print the table, and write the results: ``python -m benchmarks --help``."""
+"""Measure, print the tables, and write the results: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -6,107 +6,91 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import workloads
-from benchmarks.peers import PEERS, Job, SyncerRun, measured, version
-from benchmarks.servers import docker_registry
-from benchmarks.table import Measurement, render
+from benchmarks import growth, workloads
+from benchmarks.measure import version
+from benchmarks.peers import SyncerRun
+from benchmarks.provision import Missing, find
+from benchmarks.table import render
+from benchmarks.workloads import Stage, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from benchmarks.peers import Peer
-    from benchmarks.servers import Server
-    from benchmarks.workloads import Image
+    from benchmarks.measure import Measurement
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made by mkdtemp
-_FIRST = "W1: first sync, to an empty registry"
-_AGAIN = "W2: the same again, nothing changed"
+_GROWTH = (1_000, 10_000, 100_000)
 _NOTE = """\
-x: ratio to syncer; below 1 is better than syncer. peak MB: the largest process (xargs runs 16 of them).
-source, target: requests that the registry answered. read MB: what the source sent."""
+x: ratio to syncer run; below 1 is better than syncer. peak MB: the largest process (xargs runs 16 of them).
+source, target: requests that the registry answered; least: those that the protocol asks for. read MB: what the
+source sent. MB/s: the bytes of all blobs, each once, over the wall time."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What stays the same for all measurements."""
-
-    content: Sequence[Image]
-    source: Server
-    folder: Path
-
-    def job(self, peer: Peer, target: Server, repository: str, tags: Sequence[str]) -> Job:
-        """Return what ``peer`` has to do, with a folder of its own."""
-        folder = Path(tempfile.mkdtemp(prefix=f"{peer.name.split()[0]}-", dir=self.folder))
-        return Job(source=self.source.host, target=target.host, repository=repository, tags=tags, folder=folder)
-
-    def warm_up(self) -> None:
-        """Let each tool copy one image, so that none of them pays for cold files."""
-        with docker_registry(self.folder / "target") as target:
-            for peer in PEERS:
-                job = self.job(peer, target, workloads.WARM_UP, [self.content[0].tag])
-                measured(peer.command(job), job.folder)
-
-    def measure(self, peer: Peer, number: int) -> Iterator[Measurement]:
-        """Yield the measurements of one tool in one round, on a new target.
-
-        Raises:
-            RuntimeError: when the tool fails, or the target does not hold what it should.
-        """
-        with docker_registry(self.folder / "target") as target:
-            job = self.job(peer, target, workloads.REPOSITORY, [image.tag for image in self.content])
-            command = peer.command(job)
-            for workload in (_FIRST, _AGAIN):
-                marks = self.source.mark(), target.mark()
-                usage = measured(command, job.folder)
-                yield Measurement(
-                    workload=workload,
-                    peer=peer.name,
-                    round=number,
-                    usage=usage,
-                    source=self.source.traffic(marks[0]),
-                    target=target.traffic(marks[1]),
-                )
-                if wrong := workloads.count_wrong(target.host, workloads.REPOSITORY, list(self.content)):
-                    raise RuntimeError(f"{peer.name} left {wrong} tags that are not what they should be")
+#: By name, how a workload is made at a scale from 0 to 1.
+_MAKERS: dict[str, tuple[Callable[[float], Workload], ...]] = {
+    "W1": (lambda scale: workloads.first_and_again(_scaled(500, scale)),),
+    "W3": (
+        lambda scale: workloads.large_layer(_scaled(1024**3, scale), is_secure=False),
+        lambda scale: workloads.large_layer(_scaled(1024**3, scale), is_secure=True),
+    ),
+    "W4": (lambda scale: workloads.promotion(_scaled(100, scale)),),
+    "W5": (lambda scale: workloads.first_and_again(_scaled(500, scale), delay=workloads.DELAY),),
+    "W6": (lambda scale: workloads.large_images(_scaled(20, scale), 50_000_000),),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; return 0, or 2 when something it needs is missing, or 1 when a tool fails."""
+    """Run the benchmarks; return 0, or 2 when something that is needed is missing, or 1 when a tool fails."""
     options = _parser().parse_args(arguments)
-    if missing := [name for name in ("docker-registry", "skopeo", "xargs") if shutil.which(name) is None]:
-        print(f"not found: {', '.join(missing)}; on Debian: apt-get install docker-registry skopeo", file=sys.stderr)
+    try:
+        for program in ("docker-registry", "skopeo", "xargs", "curl"):
+            find(program)
+    except Missing as missing:
+        print(missing, file=sys.stderr)
         return 2
     # Servers and folders are cleaned up on the way out, also when somebody ends us politely.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    facts = _facts(options.tags, options.rounds)
+    facts = _facts(options)
+    names = options.workloads or [*_MAKERS, "W7"]
+    measurements: list[Measurement] = []
+    least: dict[str, tuple[int, int]] = {}
     try:
-        measurements = _measure(options.tags, options.rounds)
+        for name in names:
+            for make in _MAKERS.get(name, ()):
+                workload = make(options.scale)
+                least.update(zip(workload.parts, workload.least, strict=False))
+                measurements += _rounds(workload, options.rounds)
+            if name == "W7":
+                measurements += _growth(options.scale)
     except RuntimeError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
-    print(_headline(facts), render(measurements, SyncerRun.name), _NOTE, sep="\n\n")
+    print(_headline(facts), render(measurements, least, SyncerRun().name), _NOTE, sep="\n\n")
     options.out.mkdir(parents=True, exist_ok=True)
     result = options.out / f"{facts['when']}.json"
-    result.write_text(json.dumps({**facts, "measurements": [one.to_json() for one in measurements]}, indent=2) + "\n")
+    document = {**facts, "least": least, "measurements": [one.to_json() for one in measurements]}
+    result.write_text(json.dumps(document, indent=2) + "\n")
     print(f"\nwritten to {result}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Syncer and skopeo on the same servers.")
-    parser.add_argument("--tags", type=_positive, default=200, help="how many tags the repository has (%(default)s)")
-    parser.add_argument("--rounds", type=_positive, default=3, help="how often everything is measured (%(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Syncer and its peers on the same servers, in the same minutes."
+    )
+    parser.add_argument(
+        "workloads", nargs="*", metavar="W", help=f"{', '.join(_MAKERS)} or W7 (all; W2 is measured with W1)"
+    )
+    parser.add_argument("--rounds", type=_positive, default=5, help="how often everything is measured (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="a part of the size of everything (%(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes (benchmarks/results)"
     )
@@ -120,39 +104,50 @@ def _positive(text: str) -> int:
     return number
 
 
-def _measure(tags: int, rounds: int) -> list[Measurement]:
-    """Set everything up and let the tools take turns; in each round another one begins."""
+def _scaled(number: int, scale: float) -> int:
+    return max(1, int(number * scale))
+
+
+def _rounds(workload: Workload, rounds: int) -> list[Measurement]:
+    """Let the tools take turns; in each round another one begins."""
     measurements: list[Measurement] = []
-    base = _IN_MEMORY if _IN_MEMORY.is_dir() else None
     with (
-        tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=base) as name,
-        docker_registry(Path(name) / "source") as source,
+        tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=_base()) as name,
+        Stage.set_up(workload, Path(name)) as stage,
     ):
-        bench = Bench(content=workloads.images(tags), source=source, folder=Path(name))
-        workloads.fill(source.host, workloads.REPOSITORY, list(bench.content))
-        workloads.fill(source.host, workloads.WARM_UP, [bench.content[0]])
-        bench.warm_up()
         for number in range(rounds):
-            first = number % len(PEERS)
-            for peer in (*PEERS[first:], *PEERS[:first]):
-                for measurement in bench.measure(peer, number):
-                    seconds = f"{measurement.usage.wall:.2f} s"
-                    print(f"round {number + 1}: {peer.name}: {measurement.workload}: {seconds}", file=sys.stderr)
+            first = number % len(workload.peers)
+            for peer in (*workload.peers[first:], *workload.peers[:first]):
+                for measurement in stage.measure(peer, number):
+                    _tell(f"round {number + 1}: {peer.name}: {measurement.workload}", measurement)
                     measurements.append(measurement)
-    order = [peer.name for peer in PEERS]
-    return sorted(measurements, key=lambda one: (one.workload, order.index(one.peer), one.round))
+    parts, order = list(workload.parts), [peer.name for peer in workload.peers]
+    return sorted(measurements, key=lambda one: (parts.index(one.workload), order.index(one.peer), one.round))
 
 
-def _facts(tags: int, rounds: int) -> dict[str, Any]:
+def _growth(scale: float) -> list[Measurement]:
+    found: list[Measurement] = []
+    for tags in _GROWTH:
+        with tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=_base()) as name:
+            for measurement in growth.measure(_scaled(tags, scale), Path(name)):
+                _tell(f"{measurement.peer}: {measurement.workload}", measurement)
+                found.append(measurement)
+    return sorted(found, key=lambda one: (one.workload, one.facts["tags"]))
+
+
+def _tell(what: str, measurement: Measurement) -> None:
+    print(f"{what}: {measurement.usage.wall:.2f} s", file=sys.stderr)
+
+
+def _base() -> Path | None:
+    return _IN_MEMORY if _IN_MEMORY.is_dir() else None
+
+
+def _facts(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "when": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-        "rounds": rounds,
-        "workload": {
-            "tags": tags,
-            "shared_layers": workloads.SHARED_LAYERS,
-            "shared_bytes": workloads.SHARED_BYTES,
-            "unique_bytes": workloads.UNIQUE_BYTES,
-        },
+        "rounds": options.rounds,
+        "scale": options.scale,
         "machine": {
             "cpus": os.cpu_count(),
             "load": os.getloadavg(),
@@ -162,20 +157,19 @@ def _facts(tags: int, rounds: int) -> dict[str, Any]:
         },
         "versions": {
             "syncer": version(sys.executable, "-m", "syncer", "--version"),
-            "skopeo": version("skopeo", "--version"),
-            "docker-registry": version("docker-registry", "--version"),
+            "skopeo": version(find("skopeo"), "--version"),
+            "docker-registry": version(find("docker-registry"), "--version"),
+            "curl": version(find("curl"), "--version"),
         },
     }
 
 
 def _headline(facts: dict[str, Any]) -> str:
-    workload, machine = facts["workload"], facts["machine"]
+    machine = facts["machine"]
     storage = "in memory" if machine["in_memory"] else "on disk"
     return (
-        f"{workload['tags']} tags of {workload['shared_layers']} shared layers ({workload['shared_bytes'] // 1000} kB)"
-        f" and one of their own ({workload['unique_bytes'] // 1000} kB); {facts['rounds']} rounds;"
-        f" {machine['cpus']} CPUs, load {machine['load'][0]:.1f}; storage {storage}\n"
-        f"{'; '.join(facts['versions'].values())}"
+        f"{facts['rounds']} rounds, scale {facts['scale']:g}; {machine['cpus']} CPUs, load {machine['load'][0]:.1f};"
+        f" storage {storage}\n{'; '.join(facts['versions'].values())}"
     )
 
 

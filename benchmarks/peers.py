@@ -1,46 +1,43 @@
-"""The tools that are compared: how each is told to copy a repository, and what running it takes."""
+"""The tools that are compared: how each is told to do a job in its best honest configuration."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
+import json
 import sys
-import threading
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from benchmarks.provision import find
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-#: Seconds after which a tool is given up.
-_LIMIT = 900.0
+    from benchmarks.content import Repository
+    from benchmarks.servers import Server
+
 #: Processes that ``xargs`` keeps going.
 _PROCESSES = 16
-_PLAIN = ("--src-tls-verify=false", "--dest-tls-verify=false")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What a command took; ``memory`` is the peak resident size, in bytes, of its largest process."""
+class Pair:
+    """A repository, and its name in the target."""
 
-    wall: float
-    cpu: float
-    memory: int
+    source: Repository
+    target: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One repository, from one registry to another; ``folder`` is where a tool may keep its files."""
+    """What is to be copied from one registry to another (or to the same); ``folder`` is for a tool's files."""
 
-    source: str
-    target: str
-    repository: str
-    tags: Sequence[str]
+    source: Server
+    target: Server
+    pairs: Sequence[Pair]
     folder: Path
+    #: The entries of Syncer's spec, which say the same as ``pairs``; made of them when there are none.
+    entries: Sequence[str] = ()
 
 
 class Peer(Protocol):
@@ -57,23 +54,24 @@ class Peer(Protocol):
 
 
 class SyncerRun:
-    """Syncer by a spec, its state in a file that begins empty and is there for W2."""
+    """Syncer by a spec, its state in a file that begins empty and is there for the next job in the same folder."""
 
-    name = "syncer run"
+    def __init__(self, name: str = "syncer run", limits: str = "") -> None:
+        self.name = name
+        self._limits = limits
 
     def command(self, job: Job) -> list[str]:
         """Write the spec and return the command."""
         spec = job.folder / "spec.yaml"
-        spec.write_text(
-            "version: 1\n"
-            "state: ./state.db\n"
-            "registries:\n"
-            f"  source: {{host: '{job.source}', plain_http: true}}\n"
-            f"  target: {{host: '{job.target}', plain_http: true}}\n"
-            "sync:\n"
-            f"  - {{from: source/{job.repository}, to: target/{job.repository}, tags: {{include: ['*']}}}}\n"
-        )
-        return [sys.executable, "-m", "syncer", "run", str(spec)]
+        entries = job.entries or [f"from: source/{pair.source.name}, to: target/{pair.target}" for pair in job.pairs]
+        lines = ["version: 1", "state: ./state.db", "registries:"]
+        for name, server in (("source", job.source), ("target", job.target)):
+            tls = f"tls: {{ca: '{server.ca}'}}" if server.ca else "plain_http: true"
+            limits = f", limits: {{{self._limits}}}" if self._limits else ""
+            lines.append(f"  {name}: {{host: '{server.host}', {tls}{limits}}}")
+        lines += ["sync:", *(f"  - {{{entry}}}" for entry in entries)]
+        spec.write_text("\n".join(lines) + "\n")
+        return [sys.executable, "-m", "syncer", "run", str(spec), "--report", str(job.folder / "report.json")]
 
 
 class SkopeoSync:
@@ -83,11 +81,18 @@ class SkopeoSync:
 
     def command(self, job: Job) -> list[str]:
         """Return the command; skopeo appends the repository's last part to the target itself."""
-        parent = job.repository.rpartition("/")[0]
-        return [
-            *("skopeo", "sync", "--src", "docker", "--dest", "docker", "--all", "--keep-going", *_PLAIN),
-            *(f"{job.source}/{job.repository}", f"{job.target}/{parent}"),
-        ]
+        parent = job.pairs[0].target.rpartition("/")[0]
+        options = [*_options("src", job.source), *_options("dest", job.target), "--all", "--keep-going"]
+        if len(job.pairs) == 1:
+            source = f"{job.source.host}/{job.pairs[0].source.name}"
+            return [find("skopeo"), "sync", "--src", "docker", "--dest", "docker", *options, source,
+                    f"{job.target.host}/{parent}"]  # fmt: skip
+        listed = job.folder / "sync.yaml"
+        images = {pair.source.name: pair.source.tags for pair in job.pairs}
+        # JSON is YAML.
+        listed.write_text(json.dumps({job.source.host: {"tls-verify": job.source.ca is not None, "images": images}}))
+        return [find("skopeo"), "sync", "--src", "yaml", "--dest", "docker", *options, str(listed),
+                f"{job.target.host}/{parent}"]  # fmt: skip
 
 
 class SkopeoCopies:
@@ -97,55 +102,44 @@ class SkopeoCopies:
 
     def command(self, job: Job) -> list[str]:
         """Write the list of tags and return the command."""
-        tags = job.folder / "tags"
-        tags.write_text("".join(f"{tag}\n" for tag in job.tags))
-        return [
-            *("xargs", "-a", str(tags), f"-P{_PROCESSES}", "-I{}", "skopeo", "copy", "--quiet", "--all", *_PLAIN),
-            *(f"docker://{job.source}/{job.repository}:{{}}", f"docker://{job.target}/{job.repository}:{{}}"),
-        ]
-
-
-PEERS: tuple[Peer, ...] = (SyncerRun(), SkopeoSync(), SkopeoCopies())
-
-
-def measured(command: Sequence[str], folder: Path) -> Usage:
-    """Run ``command`` to its end, with ``folder`` as its home, and return what it took.
-
-    Raises:
-        RuntimeError: when it fails or takes too long, with the end of what it said.
-    """
-    said = folder / "output.txt"
-    began = time.monotonic()
-    with said.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=_environ(folder), start_new_session=True
+        listed = job.folder / "tags"
+        listed.write_text(
+            "".join(
+                f"docker://{job.source.host}/{pair.source.name}:{tag} docker://{job.target.host}/{pair.target}:{tag}\n"
+                for pair in job.pairs
+                for tag in pair.source.tags
+            )
         )
-    giving_up = threading.Timer(_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
-    giving_up.start()
-    try:
-        # Counts the processes that it waited for in turn, which is all of them.
-        _, status, usage = os.wait4(process.pid, 0)
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    finally:
-        giving_up.cancel()
-    wall = time.monotonic() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        text = said.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{' '.join(command[:6])} … ended with {process.returncode}:\n{text}")
-    return Usage(wall=wall, cpu=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss * 1024)
+        options = [*_options("src", job.source), *_options("dest", job.target)]
+        return ["xargs", "-a", str(listed), f"-P{_PROCESSES}", "-n2", find("skopeo"), "copy", "--quiet", "--all",
+                *options]  # fmt: skip
 
 
-def version(*command: str) -> str:
-    """Return the first line of what a command says of its version."""
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    return ran.stdout.partition("\n")[0].strip()
+class CurlPipe:
+    """``curl | curl``: what two programs take that neither hash nor check; only for one blob."""
+
+    name = "curl | curl"
+
+    def command(self, job: Job) -> list[str]:
+        """Write the script and return the command."""
+        pair = job.pairs[0]
+        blob = max(pair.source.blobs.values(), key=lambda one: one.descriptor.size)
+        source, target = (f"{server.scheme}://{server.host}" for server in (job.source, job.target))
+        trust = f"--cacert '{job.source.ca}'" if job.source.ca else ""
+        script = job.folder / "pipe.sh"
+        # The location has a query already, so the digest goes behind an ampersand.
+        script.write_text(
+            "set -eu\n"
+            f"location=$(curl -sS {trust} -X POST -D - -o /dev/null '{target}/v2/{pair.target}/blobs/uploads/'"
+            " | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')\n"
+            f"curl -sS {trust} '{source}/v2/{pair.source.name}/blobs/{blob.descriptor.digest}'"
+            f" | curl -sS --fail {trust} -X PUT -T - -H 'Content-Type: application/octet-stream' -H 'Expect:'"
+            f' "$location&digest={blob.descriptor.digest}"\n'
+        )
+        return ["sh", str(script)]
 
 
-def _environ(folder: Path) -> Mapping[str, str]:
-    # No credentials, proxies or settings of whoever runs this.
-    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "TMPDIR": str(folder)}
+def _options(side: str, server: Server) -> list[str]:
+    if server.ca is None:
+        return [f"--{side}-tls-verify=false"]
+    return [f"--{side}-cert-dir={server.ca.parent}"]

@@ -1,4 +1,8 @@
-"""Debian's docker-registry on a free loopback port, and what its access log says it was asked."""
+"""What the tools talk to: Debian's docker-registry, our embedded registry, and links that slow them down.
+
+Each runs in a process of its own on a free loopback port and ends with its block. The access log of
+docker-registry tells what it was asked.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,20 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.provision import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from benchmarks.certificates import Certificate
 
 _ACCESS = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[0-9.]+" (?P<status>[0-9]{3}) (?P<size>[0-9]+) ')
 _START_SECONDS = 10.0
@@ -46,67 +55,112 @@ class Traffic:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running docker-registry."""
+    """A running registry; ``host`` is where clients reach it, which may be a link before it."""
 
     host: str
-    log: Path
+    direct: str
+    log: Path | None = None
+    ca: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        """``https`` for a server with a certificate."""
+        return "https" if self.ca else "http"
 
     def mark(self) -> int:
         """Return the end of the log as it is now, in bytes."""
+        if self.log is None:
+            return 0
         time.sleep(_LOG_SECONDS)
         return self.log.stat().st_size
 
     def traffic(self, since: int) -> Traffic:
         """Return what was asked since the mark."""
-        time.sleep(_LOG_SECONDS)
-        with self.log.open("rb") as log:
-            log.seek(since)
-            text = log.read().decode(errors="replace")
         requests: Counter[str] = Counter()
         sent = 0
-        for access in _ACCESS.finditer(text):
-            requests[_kind(access["method"], access["path"])] += 1
-            # The log gives a HEAD the size that a GET would have had.
-            sent += int(access["size"]) if access["method"] != "HEAD" else 0
+        if self.log is not None:
+            time.sleep(_LOG_SECONDS)
+            with self.log.open("rb") as log:
+                log.seek(since)
+                text = log.read().decode(errors="replace")
+            for access in _ACCESS.finditer(text):
+                requests[_kind(access["method"], access["path"])] += 1
+                # The log gives a HEAD the size that a GET would have had.
+                sent += int(access["size"]) if access["method"] != "HEAD" else 0
         return Traffic(requests=requests, sent=sent)
 
 
 @contextmanager
-def docker_registry(folder: Path) -> Iterator[Server]:
+def docker_registry(folder: Path, certificate: Certificate | None = None) -> Iterator[Server]:
     """Run docker-registry over a new ``folder`` until the end of the block; the folder goes with it.
 
     Raises:
         RuntimeError: when it does not start.
     """
+    binary = find("docker-registry")
     last_words = ""
     for _ in range(_ATTEMPTS):
         folder.mkdir(parents=True)
         port = _free_port()
         config, log = folder / "config.yml", folder / "access.log"
+        tls = f", tls: {{certificate: '{certificate.chain}', key: '{certificate.key}'}}" if certificate else ""
         config.write_text(
             "version: 0.1\n"
             "log: {level: error, accesslog: {disabled: false}}\n"
             # The cache is what Debian's own configuration has.
             f"storage: {{cache: {{blobdescriptor: inmemory}}, filesystem: {{rootdirectory: '{folder / 'data'}'}}}}\n"
-            f"http: {{addr: '127.0.0.1:{port}', secret: benchmark}}\n"
+            f"http: {{addr: '127.0.0.1:{port}', secret: benchmark{tls}}}\n"
         )
         with log.open("wb") as output:
             # In a session of its own, so that Ctrl-C reaches it by way of us, after its client.
             process = subprocess.Popen(
-                ["docker-registry", "serve", str(config)],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                [binary, "serve", str(config)], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
             if _answers(process, port):
-                yield Server(host=f"127.0.0.1:{port}", log=log)
+                host = f"127.0.0.1:{port}"
+                yield Server(host=host, direct=host, log=log, ca=certificate.ca if certificate else None)
                 return
         finally:
             _stop(process)
             last_words = log.read_text(errors="replace")[-300:]
             shutil.rmtree(folder)
     raise RuntimeError(f"docker-registry does not start: {last_words}")
+
+
+@contextmanager
+def embedded_registry(folder: Path) -> Iterator[Server]:
+    """Run Syncer's own registry over a new ``folder`` until the end of the block; the folder goes with it."""
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "syncer.server", str(folder), "--listen", "127.0.0.1:0", "--not-durable"]
+    try:
+        with _announced(command) as host:
+            yield Server(host=host, direct=host)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def linked(server: Server, *, delay: float, rate: float = 0.0) -> Iterator[Server]:
+    """Put a link before ``server``: ``delay`` seconds one way, ``rate`` bytes per second (0: no bound)."""
+    command = [sys.executable, "-m", "benchmarks.link", "--to", server.direct]
+    with _announced([*command, "--delay", str(delay), "--rate", str(rate)]) as host:
+        yield replace(server, host=host)
+
+
+@contextmanager
+def _announced(command: list[str]) -> Iterator[str]:
+    """Run a server that prints its address first."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        host = process.stdout.readline().strip() if process.stdout else ""
+        if not host:
+            raise RuntimeError(f"{' '.join(command[1:4])} does not start")
+        yield host
+    finally:
+        _stop(process)
+        if process.stdout:
+            process.stdout.close()
 
 
 def _kind(method: str, path: str) -> str:
@@ -136,7 +190,7 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[Any]) -> None:
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)

@@ -1,59 +1,41 @@
-"""Results as JSON, and as a table of medians with their spread and their ratio to Syncer's."""
+"""Results as tables of medians, with their spread and their ratio to Syncer's, and the least beside them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from benchmarks.peers import Usage
+    from benchmarks.measure import Measurement
     from benchmarks.servers import Traffic
 
 _MEGA = 1_000_000
-_HEADINGS = ("", "wall s", "min..max", "x", "CPU s", "x", "peak MB", "source", "target", "read MB")
+_HEADINGS = ("", "wall s", "min..max", "x", "CPU s", "x", "peak MB", "source", "target", "read MB", "MB/s")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One tool, one workload, one round."""
+def render(measurements: Sequence[Measurement], least: Mapping[str, tuple[int, int]], reference: str) -> str:
+    """Return the tables of all workloads; ratios are to the peer ``reference``, where it takes part.
 
-    workload: str
-    peer: str
-    round: int
-    usage: Usage
-    source: Traffic
-    target: Traffic
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plain data: seconds, bytes, and requests by kind."""
-        return {
-            "workload": self.workload,
-            "peer": self.peer,
-            "round": self.round,
-            **asdict(self.usage),
-            "source": self.source.to_json(),
-            "target": self.target.to_json(),
-        }
-
-
-def render(measurements: Sequence[Measurement], reference: str) -> str:
-    """Return the tables of all workloads; ratios are to the peer ``reference``."""
+    ``least`` has the requests that the protocol asks for, to the source and to the target.
+    """
     workloads = dict.fromkeys(one.workload for one in measurements)
     return "\n\n".join(
-        _workload(workload, [one for one in measurements if one.workload == workload], reference)
+        _workload(workload, [one for one in measurements if one.workload == workload], least.get(workload), reference)
         for workload in workloads
     )
 
 
-def _workload(title: str, measurements: Sequence[Measurement], reference: str) -> str:
+def _workload(title: str, measurements: Sequence[Measurement], least: tuple[int, int] | None, reference: str) -> str:
     by_peer: dict[str, list[Measurement]] = {}
     for one in measurements:
         by_peer.setdefault(one.peer, []).append(one)
-    own = by_peer[reference]
+    own = by_peer.get(reference, measurements)
     rows = [_HEADINGS, *(_row(peer, rounds, own) for peer, rounds in by_peer.items())]
+    if least is not None:
+        bound = ("least", "", "", "", "", "", "", *(f"{count}" for count in least), "", "")
+        rows.append(bound)
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = [title]
     for row in rows:
@@ -73,6 +55,7 @@ def _row(peer: str, rounds: Sequence[Measurement], own: Sequence[Measurement]) -
     walls = [one.usage.wall for one in rounds]
     wall, cpu = median(walls), median(one.usage.cpu for one in rounds)
     own_wall, own_cpu = median(one.usage.wall for one in own), median(one.usage.cpu for one in own)
+    speed = median(one.facts.get("bytes_per_second", 0.0) for one in rounds)
     return (
         peer,
         f"{wall:.2f}",
@@ -80,10 +63,11 @@ def _row(peer: str, rounds: Sequence[Measurement], own: Sequence[Measurement]) -
         f"{wall / own_wall:.2f}",
         f"{cpu:.2f}",
         f"{cpu / own_cpu:.2f}",
-        f"{median(one.usage.memory for one in rounds) / _MEGA:.0f}",
+        f"{max(one.usage.memory for one in rounds) / _MEGA:.0f}",
         f"{median(one.source.requests.total() for one in rounds):.0f}",
         f"{median(one.target.requests.total() for one in rounds):.0f}",
         f"{median(one.source.sent for one in rounds) / _MEGA:.1f}",
+        f"{speed / _MEGA:.0f}" if speed else "",
     )
 
 

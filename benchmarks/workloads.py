@@ -1,144 +1,199 @@
-"""What is copied: one repository of many tags that share most of their layers."""
+"""The workloads: what is copied, over what, by whom, and the least that it can take.
+
+W1 first sync; W2 the same again, nothing changed; W3 one large layer, plain and over TLS; W4 promotion
+within one registry; W5 W1 and W2 at 50 ms round trip; W6 large images over a gigabit at 50 ms. How
+Syncer grows with the number of tags is W7, in :mod:`benchmarks.growth`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from contextlib import asynccontextmanager
+import random
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
-
-from syncer.app.places import Opened
-from syncer.app.surroundings import Surroundings
-from syncer.content import BlobOutcome
-from syncer.demo.layers import File, build_layer
-from syncer.oci import media_types
-from syncer.oci.descriptor import Descriptor
-from syncer.oci.digest import Digest
-from syncer.oci.manifest import Manifest
-from syncer.oci.reference import Reference
+from benchmarks import content
+from benchmarks.certificates import certificate as make_certificate
+from benchmarks.measure import Measurement, measured
+from benchmarks.peers import CurlPipe, Job, Pair, SkopeoCopies, SkopeoSync, SyncerRun
+from benchmarks.servers import docker_registry, linked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator, Sequence
 
-    from syncer.content import Target
-    from syncer.demo.layers import Layer
-    from syncer.events import Event
+    from benchmarks.certificates import Certificate
+    from benchmarks.peers import Peer
+    from benchmarks.servers import Server
 
-REPOSITORY = "bench/app"
-#: One tag, for the tools to warm up with.
-WARM_UP = "bench/warm"
 SHARED_LAYERS = 5
 SHARED_BYTES = 300_000
 UNIQUE_BYTES = 20_000
-#: Images that are pushed, or checked, at once.
-_WIDTH = 8
+#: A round trip of 50 ms, and a gigabit a second.
+DELAY = 0.025
+GIGABIT = 125_000_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
-    """An image with everything it is made of."""
+class Workload:
+    """A workload, and the parts it is measured in: jobs on the same target, one after the other.
 
-    tag: str
-    manifest: Manifest
-    blobs: dict[Descriptor, bytes]
+    ``least`` is what the protocol asks for at least, in requests to the source and to the target, for
+    each part; None where it is not counted.
+    """
 
+    key: str
+    parts: Sequence[str]
+    pairs: Sequence[Pair]
+    peers: Sequence[Peer]
+    least: Sequence[tuple[int, int]] = ()
+    entries: Sequence[str] = ()
+    is_within: bool = False
+    is_secure: bool = False
+    delay: float = 0.0
+    rate: float = 0.0
 
-class Nobody:
-    """An observer that does not listen."""
-
-    def notify(self, event: Event) -> None:
-        """Let ``event`` pass."""
-
-
-def images(count: int) -> list[Image]:
-    """Return ``count`` images, the same ones every time: shared layers below, a layer of its own on top."""
-    shared = [_layer(f"shared {number}", SHARED_BYTES) for number in range(SHARED_LAYERS)]
-    return [_image(f"v{number:05}", [*shared, _layer(f"unique {number}", UNIQUE_BYTES)]) for number in range(count)]
-
-
-def fill(host: str, repository: str, content: list[Image]) -> None:
-    """Push the images to a registry."""
-
-    async def push_all() -> None:
-        async with _opened() as opened:
-            target = await opened.target(Reference(registry=host, repository=repository))
-            # What they share is there once the first of them is.
-            await _push(target, content[0])
-            limiter = anyio.CapacityLimiter(_WIDTH)
-            async with anyio.create_task_group() as group:
-                for image in content[1:]:
-                    group.start_soon(_limited, limiter, target, image)
-
-    anyio.run(push_all)
+    @property
+    def size(self) -> int:
+        """Bytes of the blobs, each once."""
+        blobs = {digest: blob for pair in self.pairs for digest, blob in pair.source.blobs.items()}
+        return sum(blob.descriptor.size for blob in blobs.values())
 
 
-def count_wrong(host: str, repository: str, content: list[Image]) -> int:
-    """Return how many tags of the repository are missing, unexpected, or not the image they should be."""
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where a workload is measured: a folder in memory, and the source that is filled once."""
 
-    async def count() -> int:
-        async with _opened() as opened:
-            source = await opened.source(Reference(registry=host, repository=repository))
-            wanted = {image.tag: image.manifest.digest for image in content}
-            found: dict[str, Digest] = {}
-            async for tag in source.tags():
-                found[tag] = (await source.resolve(tag)).digest
-            return sum(found.get(tag) != wanted.get(tag) for tag in found.keys() | wanted.keys())
+    folder: Path
+    workload: Workload
+    source: Server
+    certificate: Certificate | None
 
-    return anyio.run(count)
+    @classmethod
+    @contextmanager
+    def set_up(cls, workload: Workload, folder: Path) -> Iterator[Stage]:
+        """Start the source and fill it."""
+        own = make_certificate(folder / "tls") if workload.is_secure else None
+        with docker_registry(folder / "source", own) as source:
+            content.fill(source, [pair.source for pair in workload.pairs])
+            yield cls(folder=folder, workload=workload, source=source, certificate=own)
+
+    def measure(self, peer: Peer, number: int) -> Iterator[Measurement]:
+        """Yield the measurements of one tool in one round, on a new target.
+
+        Raises:
+            RuntimeError: when the tool fails, or the target does not hold what it should.
+        """
+        workload = self.workload
+        with ExitStack() as stack:
+            target = self.source
+            if not workload.is_within:
+                target = stack.enter_context(docker_registry(self.folder / "target", self.certificate))
+            ends = [
+                stack.enter_context(linked(server, delay=workload.delay, rate=workload.rate))
+                if workload.delay
+                else server
+                for server in (self.source, target)
+            ]
+            folder = Path(tempfile.mkdtemp(prefix=f"{peer.name.split()[0]}-", dir=self.folder))
+            # Within one registry every tool has a place of its own in every round.
+            root = f"{folder.name.lower().replace('_', '')}/" if workload.is_within else ""
+            pairs = [Pair(source=pair.source, target=f"{root}{pair.target}") for pair in workload.pairs]
+            entries = [entry.replace("ROOT/", root) for entry in workload.entries]
+            job = Job(source=ends[0], target=ends[1], pairs=pairs, entries=entries, folder=folder)
+            command = peer.command(job)
+            for part in workload.parts:
+                marks = self.source.mark(), target.mark()
+                usage = measured(command, folder)
+                yield Measurement(
+                    workload=part,
+                    peer=peer.name,
+                    round=number,
+                    usage=usage,
+                    source=self.source.traffic(marks[0]),
+                    target=target.traffic(marks[1]),
+                    facts={"bytes_per_second": workload.size / usage.wall},
+                )
+                if isinstance(peer, CurlPipe):
+                    # It brings one blob, and no image.
+                    continue
+                expected = [content.Repository(name=pair.target, images=pair.source.images) for pair in pairs]
+                if wrong := content.count_wrong(target, expected):
+                    raise RuntimeError(f"{peer.name} left {wrong} tags that are not what they should be")
 
 
-@asynccontextmanager
-async def _opened() -> AsyncIterator[Opened]:
-    async with Opened(Surroundings(environ={}, home=Path("/nonexistent")), Nobody()) as opened:
-        yield opened
+def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
+    """Return W1 and W2, or both as W5 with a ``delay``: many tags that share most of their layers."""
+    shared = [content.layer(f"shared {number}", SHARED_BYTES) for number in range(SHARED_LAYERS)]
+    images = tuple(
+        content.image(f"v{number:05}", [*shared, content.layer(f"unique {number}", UNIQUE_BYTES)])
+        for number in range(tags)
+    )
+    repository = content.Repository(name="bench/app", images=images)
+    blobs = len(repository.blobs)
+    far = f" at {2000 * delay:.0f} ms" if delay else ""
+    return Workload(
+        key="W5" if delay else "W1",
+        parts=(f"{'W5, W1' if delay else 'W1'}: first sync{far}", f"{'W5, W2' if delay else 'W2'}: nothing new{far}"),
+        pairs=(Pair(source=repository, target=repository.name),),
+        peers=(SyncerRun(), SkopeoSync(), SkopeoCopies()),
+        # The list of tags and the manifests; blobs once, each a POST and a PUT.
+        least=((1 + tags + blobs, 1 + 2 * blobs + tags), (1 + tags, 1 + tags)),
+        delay=delay,
+    )
 
 
-async def _limited(limiter: anyio.CapacityLimiter, target: Target, image: Image) -> None:
-    async with limiter:
-        await _push(target, image)
+def large_layer(size: int, *, is_secure: bool) -> Workload:
+    """Return W3: one image with one large layer, beside a pipe of two programs that only carry it."""
+    repository = content.Repository(name="bench/large", images=(content.image("v1", [content.layer("large", size)]),))
+    return Workload(
+        key="W3",
+        parts=(f"W3: one layer of {size / 1024**3:g} GiB, {'TLS' if is_secure else 'plain'}",),
+        pairs=(Pair(source=repository, target=repository.name),),
+        peers=(SyncerRun(), SkopeoCopies(), CurlPipe()),
+        least=((3, 5),),
+        is_secure=is_secure,
+    )
 
 
-async def _push(target: Target, image: Image) -> None:
-    for descriptor, data in image.blobs.items():
-        session = await target.begin_blob(descriptor, mount_from=target.repository)
-        if not isinstance(session, BlobOutcome):
-            await session.send(partial(_chunks, data))
-    await target.push_manifest(image.manifest, image.tag)
+def promotion(repositories: int) -> Workload:
+    """Return W4: repositories that share base layers go to other names in the same registry."""
+    base = [content.layer(f"base {number}", SHARED_BYTES) for number in range(SHARED_LAYERS)]
+    pairs = []
+    for number in range(repositories):
+        image = content.image("v1", [*base, content.layer(f"app {number}", UNIQUE_BYTES)])
+        name = f"app{number:04}"
+        pairs.append(Pair(source=content.Repository(name=f"dev/{name}", images=(image,)), target=f"prod/{name}"))
+    blobs = len(pairs[0].source.blobs)
+    return Workload(
+        key="W4",
+        parts=(f"W4: promotion of {repositories} repositories within one registry",),
+        pairs=pairs,
+        peers=(SyncerRun(), SkopeoSync(), SkopeoCopies()),
+        # One registry is both sides; the catalog finds the repositories, and each is listed or asked once.
+        least=((1 + repositories * (1 + 1 + 1 + blobs + 1),) * 2,),
+        entries=("from: source/dev/*, to: 'target/ROOT/prod/{name}'",),
+        is_within=True,
+    )
 
 
-@asynccontextmanager
-async def _chunks(data: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
-    async def once() -> AsyncIterator[bytes]:
-        yield data
-
-    yield once()
-
-
-def _layer(name: str, size: int) -> Layer:
-    # Bytes that do not compress, in a real archive: skopeo would compress anything else on its way.
-    data = hashlib.shake_256(name.encode()).digest(size)
-    return build_layer(name, [File(path="data", data=data)])
-
-
-def _image(tag: str, layers: list[Layer]) -> Image:
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]},
-        }
-    ).encode()
-    descriptor = Descriptor(media_type=media_types.OCI_CONFIG, digest=Digest.of(config), size=len(config))
-    document = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": descriptor.to_json(),
-        "layers": [layer.descriptor.to_json() for layer in layers],
-    }
-    blobs = {layer.descriptor: layer.data for layer in layers} | {descriptor: config}
-    return Image(tag=tag, manifest=Manifest.parse(json.dumps(document).encode()), blobs=blobs)
+def large_images(count: int, largest: int) -> Workload:
+    """Return W6: large images over a gigabit a second at 50 ms."""
+    sizes = random.Random(6)  # noqa: S311 - the same sizes every time
+    images = tuple(
+        content.image(
+            f"v{number}",
+            [content.layer(f"layer {number}.{at}", sizes.randint(1_000_000, largest)) for at in range(10)],
+        )
+        for number in range(count)
+    )
+    repository = content.Repository(name="bench/images", images=images)
+    return Workload(
+        key="W6",
+        parts=(f"W6: {count} images of 10 layers of 1 to {largest // 1_000_000} MB, 1 Gbit/s at 50 ms",),
+        pairs=(Pair(source=repository, target=repository.name),),
+        peers=(SyncerRun(), SkopeoCopies()),
+        delay=DELAY,
+        rate=GIGABIT,
+    )
