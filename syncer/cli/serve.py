@@ -73,6 +73,7 @@ def serve(
     check_tree(folder)
     settings = ServerSettings(
         read_only=read_only,
+        tag_digests=True,
         certificate=tls_cert,
         key=tls_key,
         auth=auth or (AuthMode.TOKEN if htpasswd or anonymous_pull else AuthMode.NONE),

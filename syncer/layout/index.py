@@ -22,7 +22,7 @@ from syncer.oci.reference import is_tag
 from syncer.oci.referrers import is_companion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: image-spec annotations.md: where an entry of index.json keeps its tag.
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -90,6 +90,10 @@ class LayoutIndex:
         """Return the tags in lexical order; names that are no tags by the grammar are left out."""
         ordered, fresh = self._order
         return sorted([*ordered, *fresh]) if fresh else list(ordered)
+
+    def tag_digests(self, tags: Iterable[str]) -> dict[str, Digest]:
+        """Return what each of ``tags`` stands for, without those that are gone."""
+        return {tag: found.digest for tag in tags if (found := self._tags.get(tag)) is not None}
 
     def find(self, reference: str) -> Descriptor | None:
         """Return the plain descriptor of a tag or digest that has an entry."""

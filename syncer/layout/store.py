@@ -17,7 +17,7 @@ from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
 from syncer.oci.reference import check_tag
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Self
@@ -169,6 +169,10 @@ class LayoutStore:
     def tags(self) -> list[str]:
         """Return every tag, in lexical order."""
         return self._ledger.index.tags()
+
+    def tag_digests(self, tags: Iterable[str]) -> dict[str, Digest]:
+        """Return what each of ``tags`` stands for, without those that are gone."""
+        return self._ledger.index.tag_digests(tags)
 
     async def resolve(self, reference: str) -> Descriptor:
         """Return the media type, digest and size of what a tag or digest stands for.

@@ -36,12 +36,15 @@ def main() -> int:
     parser.add_argument("--listen", default="127.0.0.1:5000", metavar="HOST:PORT", help="port 0 takes a free one")
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--not-durable", action="store_true", help="do not sync to the disk: faster, for tests")
+    parser.add_argument("--tag-digests", action="store_true", help="lists of tags tell what each tag stands for")
     arguments = parser.parse_args()
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdigit():
         parser.error(f"--listen is not HOST:PORT: {arguments.listen}")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    settings = ServerSettings(read_only=arguments.read_only, durable=not arguments.not_durable)
+    settings = ServerSettings(
+        read_only=arguments.read_only, durable=not arguments.not_durable, tag_digests=arguments.tag_digests
+    )
     try:
         anyio.run(serve, arguments.root, host.strip("[]"), int(port), settings)
     except SyncerError as error:

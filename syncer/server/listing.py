@@ -13,7 +13,7 @@ from aiohttp import web
 from syncer.errors import StatusError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from syncer.layout.tree import LayoutTree
     from syncer.server.exchange import Exchange
@@ -35,6 +35,7 @@ class Listing:
     def __init__(self, tree: LayoutTree, settings: ServerSettings) -> None:
         self._tree = tree
         self._page_size = settings.page_size
+        self._with_digests = settings.tag_digests
         self._catalog: tuple[float, list[str]] = (0.0, [])
 
     async def tags(self, exchange: Exchange) -> web.StreamResponse:
@@ -43,7 +44,10 @@ class Listing:
         count = self._count(request)
         store = await self._tree.store(route.repository)
         page, more = take_page(store.tags(), request.query.get("last", ""), count)
-        return _answer(request, {"name": route.repository, "tags": list(page)}, page, count, more=more)
+        document: dict[str, object] = {"name": route.repository, "tags": list(page)}
+        if self._with_digests:
+            document["manifest"] = _by_digest(store.tag_digests(page))
+        return _answer(request, document, page, count, more=more)
 
     async def catalog(self, exchange: Exchange) -> web.StreamResponse:
         """List the repositories."""
@@ -71,6 +75,14 @@ class Listing:
             names = [name async for name in self._tree.repositories()]
             self._catalog = (now, names)
         return names
+
+
+def _by_digest(digests: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
+    """Return the ``manifest`` member of gcr.io's lists of tags: ``{"sha256:…": {"tag": [...]}}``."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for tag, digest in digests.items():
+        found.setdefault(digest, {"tag": []})["tag"].append(tag)
+    return found
 
 
 def _answer(

@@ -80,6 +80,7 @@ class ServerSettings:
         stall_timeout: seconds without progress after which a body is given up, in either direction.
         drain_timeout: seconds that a stopping server gives to requests in progress.
         page_size: entries of the longest page of tags or repositories.
+        tag_digests: lists of tags tell what each tag stands for, as gcr.io's do: who mirrors need not ask for each.
         certificate, key: paths of PEM files; TLS is on when they are given.
         auth: whether, and how, clients log in.
         htpasswd: path of the password file.
@@ -101,6 +102,7 @@ class ServerSettings:
     stall_timeout: float = 60.0
     drain_timeout: float = 10.0
     page_size: int = 10_000
+    tag_digests: bool = False
     certificate: Path | None = None
     key: Path | None = None
     auth: AuthMode = AuthMode.NONE

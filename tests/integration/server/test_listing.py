@@ -199,3 +199,19 @@ async def test_many_referrers_go_in_pages(peer: Peer) -> None:
         path = next_page(answer)
         pages += 1
     assert (pages, len(seen), set(seen)) == (2, 4, digests)
+
+
+async def test_a_list_of_tags_can_tell_what_they_stand_for(tmp_path: Path) -> None:
+    """Each page has the digests of its own tags, grouped as gcr.io groups them."""
+    first, second = images.image(), images.image(seed=1)
+    async with serving(tmp_path, tag_digests=True) as peer:
+        await peer.push("app", first)
+        await peer.push("app", second)
+        for tag, sample in (("a", first), ("b", second), ("c", first), ("d", second)):
+            await peer.put_manifest("app", sample.manifest, tag)
+        answer = await peer.ask("GET", "/v2/app/tags/list?n=3")
+    assert answer.document == {
+        "name": "app",
+        "tags": ["a", "b", "c"],
+        "manifest": {first.manifest.digest: {"tag": ["a", "c"]}, second.manifest.digest: {"tag": ["b"]}},
+    }
