@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from syncer.app.places import Opened, Reach
-from syncer.app.surroundings import Surroundings
+from syncer.app.surroundings import OFF, Surroundings
 from syncer.content import BlobOutcome
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
@@ -154,7 +154,7 @@ def count_wrong(server: Server, repositories: Iterable[Repository]) -> int:
 
 @asynccontextmanager
 async def _opened() -> AsyncIterator[Opened]:
-    async with Opened(Surroundings(environ={}, home=Path("/nonexistent")), Nobody()) as opened:
+    async with Opened(Surroundings(environ={}, home=Path("/nonexistent"), registries_conf=OFF), Nobody()) as opened:
         yield opened
 
 

@@ -75,6 +75,8 @@ class SyncerError(Exception):
     """Something went wrong."""
 
     retryable: ClassVar[bool] = False
+    #: True when nothing failed: what is left is for another run, at the registry's wish.
+    is_deferral: ClassVar[bool] = False
 
     def __init__(self, message: str = "", *, hint: str = "", side: Side | None = None) -> None:
         """Keep ``message`` (what happened), ``hint`` (what to do) and ``side`` (of a copy)."""
@@ -219,6 +221,8 @@ class ConnectionFailed(TransportError):
 
     #: True when there is nobody and there was nobody before: the connection is refused, or the name does not exist.
     is_absent: bool = False
+    #: True when that is because the name does not exist.
+    is_nameless: bool = False
 
 
 class CertificateError(RegistryError):
@@ -258,6 +262,7 @@ class RateLimited(StatusError):
     """The registry asks to slow down."""
 
     retryable = True
+    is_deferral = True
     retry_after: float | None = None
 
 
@@ -296,6 +301,7 @@ class UnsafeAddress(ProtocolViolation):
 class RateLimitReached(RegistryError):
     """The registry's allowance of requests is used up for now."""
 
+    is_deferral = True
     #: Seconds until there is a new one, where the registry says so.
     resets_in: float | None = None
 

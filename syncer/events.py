@@ -25,7 +25,13 @@ class TagOutcome(StrEnum):
     IN_SYNC = "in-sync"
     SKIPPED = "skipped"
     FAILED = "failed"
+    DEFERRED = "deferred"
     CANCELLED = "cancelled"
+
+    @classmethod
+    def of(cls, error: SyncerError) -> TagOutcome:
+        """Return what has become of something that ended with ``error``."""
+        return cls.DEFERRED if error.is_deferral else cls.FAILED
 
 
 class RunStatus(StrEnum):
@@ -165,6 +171,7 @@ class RequestKind(StrEnum):
     CATALOG = "catalog"
     REFERRERS = "referrers"
     DELETE = "delete"
+    CREATE = "create"
     TOKEN = "token"  # noqa: S105 - a kind of request, not a secret
     PING = "ping"
 

@@ -6,20 +6,20 @@ commands by references.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, Lock, to_thread
 
-from syncer.app.registries import USER_AGENT, client_of_spec, is_loopback, keychain
+from syncer.app.mirroring import Mirroring
+from syncer.app.registries import HASTY, client_of_spec, keychain, open_unnamed, settings_of_host
 from syncer.errors import InvalidReference, Side
 from syncer.oci.reference import PathReference, Reference, Transport, check_host
 from syncer.registry.client import RegistryClient
-from syncer.registry.referrers import FallbackTags
-from syncer.registry.settings import RegistrySettings, TlsSettings
+from syncer.registry.settings import TlsSettings
+from syncer.registry.standing import Standings
 from syncer.spec.values import LayoutSpec, RegistrySpec
 
 if TYPE_CHECKING:
@@ -32,15 +32,18 @@ if TYPE_CHECKING:
     from syncer.events import Observer
     from syncer.layout.repository import LayoutRepository
     from syncer.layout.tree import LayoutTree
+    from syncer.registry.settings import RegistrySettings
+    from syncer.registry.standing import Standing
     from syncer.spec.values import Spec
 
 
 class SpecPlaces:
     """The registries of a spec, by their keys; what the engine calls Places."""
 
-    def __init__(self, clients: dict[str, RegistryClient], trees: dict[str, LayoutTree]) -> None:
+    def __init__(self, clients: dict[str, RegistryClient], trees: dict[str, LayoutTree], mirroring: Mirroring) -> None:
         self._clients = clients
         self._trees = trees
+        self._mirroring = mirroring
 
     @classmethod
     @asynccontextmanager
@@ -50,33 +53,56 @@ class SpecPlaces:
         Raises:
             LayoutError: when a layout tree cannot be opened.
             CertificateError, CredentialsError: when a file that the spec names cannot be used.
+            SpecError: when a registries.conf cannot be used.
         """
+        if spec.registries_conf:
+            surroundings = replace(surroundings, registries_conf=spec.registries_conf)
         used = {name for entry in spec.entries for name in (entry.source_registry, entry.target_registry)}
         clients: dict[str, RegistryClient] = {}
         trees: dict[str, LayoutTree] = {}
         # Two keys may mean one registry or one tree, and what guards against oneself must be one, too.
-        lists: defaultdict[str, FallbackTags] = defaultdict(FallbackTags)
+        standings = Standings()
         opened: dict[Path, LayoutTree] = {}
         async with AsyncExitStack() as stack:
             for name in sorted(used):
                 match spec.registries[name]:
                     case RegistrySpec() as registry:
-                        client = client_of_spec(
-                            registry, surroundings, observer, fallback_tags=lists[registry.location]
-                        )
+                        client = client_of_spec(registry, surroundings, observer, standings=standings)
                         clients[name] = await stack.enter_async_context(client)
                     case LayoutSpec(path=path):
                         place = await to_thread.run_sync(path.resolve)
                         if place not in opened:
                             opened[place] = await stack.enter_async_context(_layout_tree(path))
                         trees[name] = opened[place]
-            yield cls(clients, trees)
+
+            hasty = Standings(standings.budget, HASTY)
+
+            async def opener(settings: RegistrySettings, standing: Standing) -> RegistryClient:
+                client = RegistryClient(settings, keychain(surroundings), observer, standing=standing)
+                return await stack.enter_async_context(client)
+
+            async def connect(host: str, *, insecure: bool, patient: bool) -> RegistryClient:
+                declared = _declared(spec, host)
+                if declared is None:
+                    known = standings if patient else hasty
+                    return await open_unnamed(host, surroundings, opener, known, insecure=insecure)
+                if declared.name not in clients:
+                    client = client_of_spec(declared, surroundings, observer, standings=standings)
+                    clients[declared.name] = await stack.enter_async_context(client)
+                return clients[declared.name]
+
+            yield cls(clients, trees, await Mirroring.open(surroundings, connect, observer))
 
     def source(self, registry: str, repository: str) -> Source:
         """Return a repository to read from."""
-        if client := self._clients.get(registry):
+        client = self._clients.get(registry)
+        if client is None:
+            return _layout_repository(self._trees[registry], repository)
+        # What the spec says of a registry holds, so an 'insecure' elsewhere adds nothing to it.
+        route = self._mirroring.route(client.host, repository, has_say=True)
+        if route is None:
             return client.repository(repository, Side.SOURCE)
-        return _layout_repository(self._trees[registry], repository)
+        return self._mirroring.repository(client.host, repository, route, client)
 
     def target(self, registry: str, repository: str) -> Target:
         """Return a repository to write to."""
@@ -87,6 +113,7 @@ class SpecPlaces:
     def catalog(self, registry: str) -> Catalog:
         """Return the list of the registry's repositories."""
         if client := self._clients.get(registry):
+            self._mirroring.check(client.host)
             return client.catalog(Side.SOURCE)
         return self._trees[registry]
 
@@ -114,7 +141,10 @@ class Opened:
         self._observer = observer
         self._stack = AsyncExitStack()
         self._clients: dict[tuple[str, Reach], RegistryClient] = {}
-        self._lists: defaultdict[str, FallbackTags] = defaultdict(FallbackTags)
+        self._standings = Standings()
+        self._hasty = Standings(self._standings.budget, HASTY)
+        self._mirroring: Mirroring | None = None
+        self._lock = Lock()
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -131,11 +161,18 @@ class Opened:
         Raises:
             NotFound, LayoutError: when there is no such path, or it is not what the transport says.
             CertificateError, CredentialsError: when a file that is named cannot be used.
+            SpecError: when a registries.conf cannot be used.
         """
-        if isinstance(reference, Reference):
-            client = await self.client(reference.registry, reach)
-            return client.repository(reference.repository, Side.SOURCE)
-        return await self._stack.enter_async_context(_path_source(reference))
+        if not isinstance(reference, Reference):
+            return await self._stack.enter_async_context(_path_source(reference))
+        registry, repository = reference.registry, reference.repository
+        mirroring = await self._rules()
+        has_say = reach is not None and reach != Reach()
+        route = mirroring.route(registry, repository, has_say=has_say)
+        if route is None:
+            return (await self.client(registry, reach)).repository(repository, Side.SOURCE)
+        own = None if route.primary.insecure and not has_say else await self.client(registry, reach)
+        return mirroring.repository(registry, repository, route, own)
 
     async def target(self, reference: Reference | PathReference, reach: Reach | None = None) -> Target:
         """Open what ``reference`` names for writing; layouts, archives and directories are created.
@@ -160,7 +197,9 @@ class Opened:
             if not path:
                 raise InvalidReference(f"invalid registry {text!r}: the path is empty", hint="Write oci:PATH.")
             return await self._stack.enter_async_context(_layout_tree(Path(path)))
-        client = await self.client(check_host(text.removeprefix("docker://").rstrip("/")), reach)
+        host = check_host(text.removeprefix("docker://").rstrip("/"))
+        (await self._rules()).check(host)
+        client = await self.client(host, reach)
         return client.catalog(Side.SOURCE)
 
     async def client(self, host: str, reach: Reach | None = None) -> RegistryClient:
@@ -169,15 +208,31 @@ class Opened:
         known = self._clients.get((host, reach))
         if known is not None:
             return known
-        plain_http = reach.plain_http
-        if plain_http is None:
-            # Who speaks of certificates means TLS, wherever the registry is.
-            plain_http = is_loopback(host) and not (reach.ca or reach.cert or reach.insecure)
         tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
-        settings = RegistrySettings(host=host, plain_http=plain_http, tls=tls, user_agent=USER_AGENT)
-        client = RegistryClient(settings, keychain(self._surroundings), self._observer, fallback_tags=self._lists[host])
-        self._clients[host, reach] = await self._stack.enter_async_context(client)
-        return client
+        settings = settings_of_host(host, self._surroundings, plain_http=reach.plain_http, tls=tls)
+        standing = self._standings.of(settings, settings.base_url)
+        self._clients[host, reach] = await self._enter(settings, standing)
+        return self._clients[host, reach]
+
+    async def _rules(self) -> Mirroring:
+        async with self._lock:
+            if self._mirroring is None:
+                self._mirroring = await Mirroring.open(self._surroundings, self._connect, self._observer)
+            return self._mirroring
+
+    async def _enter(self, settings: RegistrySettings, standing: Standing) -> RegistryClient:
+        client = RegistryClient(settings, keychain(self._surroundings), self._observer, standing=standing)
+        return await self._stack.enter_async_context(client)
+
+    async def _connect(self, host: str, *, insecure: bool, patient: bool) -> RegistryClient:
+        known = self._standings if patient else self._hasty
+        return await open_unnamed(host, self._surroundings, self._enter, known, insecure=insecure)
+
+
+def _declared(spec: Spec, host: str) -> RegistrySpec | None:
+    """Return what the spec says of the registry ``host``, should it say anything."""
+    found = (place for place in spec.registries.values() if isinstance(place, RegistrySpec))
+    return next((registry for registry in found if registry.host == host), None)
 
 
 @asynccontextmanager

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncer import __version__
+from syncer.errors import RegistryError
+from syncer.events import Notice, RequestKind
+from syncer.registry.call import Call
 from syncer.registry.client import RegistryClient
 from syncer.registry.credentials.keychain import Keychain
 from syncer.registry.credentials.values import Basic, RegistryToken
-from syncer.registry.settings import RegistrySettings, TlsSettings
+from syncer.registry.proxies import ProxySettings
+from syncer.registry.retry import RetryPolicy
+from syncer.registry.settings import (
+    CreationKind,
+    CreationSettings,
+    RegistrySettings,
+    TlsSettings,
+    UploadForm,
+    UploadSettings,
+)
 from syncer.spec.values import PasswordCredentials, TokenCredentials
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from syncer.app.surroundings import Surroundings
     from syncer.events import Observer
     from syncer.registry.credentials.values import Credential
-    from syncer.registry.referrers import FallbackTags
-    from syncer.spec.values import RegistrySpec, TlsFiles
+    from syncer.registry.standing import Standing, Standings
+    from syncer.spec.values import Creation, Proxy, RegistrySpec, TlsFiles
 
+#: Where somebody else can be asked, a mirror that fails gets one more chance, and one that is not there none.
+HASTY = RetryPolicy(tries=2, absent_tries=1, nameless_tries=1)
 USER_AGENT = f"syncer/{__version__}"
 
 
@@ -38,23 +55,101 @@ def keychain(surroundings: Surroundings, explicit: dict[str, Credential] | None 
 
 
 def client_of_spec(
-    spec: RegistrySpec, surroundings: Surroundings, observer: Observer, *, fallback_tags: FallbackTags | None = None
+    spec: RegistrySpec, surroundings: Surroundings, observer: Observer, *, standings: Standings | None = None
 ) -> RegistryClient:
-    """Return a client for a registry of the spec; clients of one registry share their ``fallback_tags``."""
+    """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``."""
+    if spec.tls is not None and spec.tls.insecure:
+        text = (
+            "any certificate is taken, as 'tls: {insecure: true}' says: whoever sits in between can read and change all"
+        )
+        observer.notify(Notice(where=spec.host, text=text))
+    explicit = {spec.host: credential} if (credential := _credential(spec)) else None
+    settings = settings_of_spec(spec, surroundings)
+    standing = standings.of(settings, spec.location) if standings else None
+    return RegistryClient(settings, keychain(surroundings, explicit), observer, standing=standing)
+
+
+def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> RegistrySettings:
+    """Return what is configured for a registry of the spec."""
     limits = spec.limits
     defaults = RegistrySettings(host=spec.host)
-    settings = RegistrySettings(
+    return RegistrySettings(
         host=spec.host,
         plain_http=spec.plain_http,
-        tls=_tls(spec.tls),
+        tls=_tls(spec.tls, surroundings),
         connections=limits.connections or defaults.connections,
         data_connections=min(limits.connections or defaults.data_connections, defaults.data_connections),
         requests_per_second=limits.requests_per_second,
         bandwidth=limits.bandwidth,
         user_agent=USER_AGENT,
+        proxies=_proxies(spec.proxy, surroundings),
+        trusted_hosts=spec.trusted_hosts,
+        upload=UploadSettings(form=UploadForm(spec.upload.form), chunk=spec.upload.chunk),
+        creation=_creation(spec.creation, surroundings) if spec.creation else None,
     )
-    explicit = {spec.host: credential} if (credential := _credential(spec)) else None
-    return RegistryClient(settings, keychain(surroundings, explicit), observer, fallback_tags=fallback_tags)
+
+
+def settings_of_host(
+    host: str, surroundings: Surroundings, *, plain_http: bool | None = None, tls: TlsSettings | None = None
+) -> RegistrySettings:
+    """Return the settings of a registry of which no spec says anything.
+
+    Without a word on ``plain_http``, loopback addresses are reached without TLS, unless ``tls`` names
+    certificates: who speaks of certificates means TLS, wherever the registry is.
+    """
+    tls = tls or TlsSettings()
+    if plain_http is None:
+        plain_http = is_loopback(host) and not (tls.ca or tls.cert or tls.insecure)
+    return RegistrySettings(
+        host=host,
+        plain_http=plain_http,
+        tls=replace(tls, folders=surroundings.certificate_folders),
+        user_agent=USER_AGENT,
+        proxies=ProxySettings.of(surroundings.environ),
+    )
+
+
+async def open_unnamed(
+    host: str,
+    surroundings: Surroundings,
+    opener: Callable[[RegistrySettings, Standing], Awaitable[RegistryClient]],
+    standings: Standings,
+    *,
+    insecure: bool,
+) -> RegistryClient:
+    """Open a registry to which a ``registries.conf`` leads and of which nobody said anything else.
+
+    One that is called insecure there need not have a certificate to be trusted, nor TLS.
+    """
+
+    async def attempt(settings: RegistrySettings) -> RegistryClient:
+        # One that answers in plain HTTP is not the one that failed in TLS before it.
+        return await opener(settings, standings.of(settings, settings.base_url))
+
+    if not insecure:
+        return await attempt(settings_of_host(host, surroundings))
+    client = await attempt(settings_of_host(host, surroundings, tls=TlsSettings(insecure=True)))
+    if await _speaks_tls(client):
+        return client
+    return await attempt(settings_of_host(host, surroundings, plain_http=True))
+
+
+async def _speaks_tls(client: RegistryClient) -> bool:
+    """Ask whether the registry of ``client``, which takes any certificate, speaks TLS at all."""
+    call = Call(
+        kind=RequestKind.PING,
+        method="GET",
+        url=client.url("/v2/"),
+        asked=client.host,
+        expected=frozenset({200, 401, 403, 404}),
+        authorization="",
+        tries=1,
+    )
+    try:
+        await client.exchange(call)
+    except RegistryError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
@@ -78,7 +173,25 @@ def _credential(spec: RegistrySpec) -> Credential | None:
             return None
 
 
-def _tls(files: TlsFiles | None) -> TlsSettings:
+def _tls(files: TlsFiles | None, surroundings: Surroundings) -> TlsSettings:
+    folders = surroundings.certificate_folders
     if files is None:
-        return TlsSettings()
-    return TlsSettings(ca=str(files.ca or ""), cert=str(files.cert or ""), key=str(files.key or ""))
+        return TlsSettings(folders=folders)
+    return TlsSettings(
+        ca=str(files.ca or ""),
+        cert=str(files.cert or ""),
+        key=str(files.key or ""),
+        insecure=files.insecure,
+        folders=folders,
+    )
+
+
+def _proxies(proxy: Proxy | None, surroundings: Surroundings) -> ProxySettings:
+    if proxy is None:
+        return ProxySettings.of(surroundings.environ)
+    url = proxy.url.reveal() if proxy.url else ""
+    return ProxySettings(http=url, https=url)
+
+
+def _creation(creation: Creation, surroundings: Surroundings) -> CreationSettings:
+    return CreationSettings(kind=CreationKind(creation.kind), command=creation.command, environ=surroundings.environ)

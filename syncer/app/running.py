@@ -78,7 +78,7 @@ async def run_spec(
                     await work.execute()
                 is_done = stop is None or await until(stop, work.execute)
             if is_done:
-                status = RunStatus.FAILED if recorder.report().failures else RunStatus.DONE
+                status = _status(recorder.report())
         finally:
             observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
             report = recorder.report()
@@ -104,7 +104,7 @@ async def plan_spec(
         beside(observers),
     ):
         actions = await SyncRun(spec.entries, places, journal, observer).plan()
-    status = RunStatus.FAILED if recorder.report().failures else RunStatus.DONE
+    status = _status(recorder.report())
     observer.notify(RunFinished(run="", status=status, seconds=time.monotonic() - began))
     return Plan.of(actions, spec=spec.file), recorder.report()
 
@@ -130,6 +130,13 @@ async def _remembered(spec: Spec) -> AsyncIterator[Journal]:
         return
     async with StateStore.read(spec.state) as state:
         yield ReadOnlyJournal(state)
+
+
+def _status(report: Report) -> RunStatus:
+    """Return how a run ended that came to its end; what a registry deferred is as good as interrupted."""
+    if report.failures:
+        return RunStatus.FAILED
+    return RunStatus.INTERRUPTED if report.deferrals else RunStatus.DONE
 
 
 def _summary(report: Report) -> dict[str, int]:

@@ -13,7 +13,7 @@ from syncer.app.stopping import stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode
 from syncer.cli.files import check_writable, write_text
-from syncer.cli.options import AuthFile, Progressing, SourceReach, TargetReach, spread
+from syncer.cli.options import AuthFile, Progressing, RegistriesConf, SourceReach, TargetReach, spread
 from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import until
 from syncer.cli.voices import listeners, speaker
@@ -65,6 +65,7 @@ def copy(
     no_referrers: NoReferrers = False,
     digestfile: DigestFile = None,
     authfile: AuthFile = "",
+    registries_conf: RegistriesConf = "",
 ) -> int:
     """Copy one image, with everything that refers to it.
 
@@ -79,7 +80,7 @@ def copy(
         check_writable(digestfile)
     observers = listeners(voice, label="copy")
     observer = Observers(*observers)
-    surroundings = Surroundings.of_process(authfile=authfile)
+    surroundings = Surroundings.of_process(authfile=authfile, registries_conf=registries_conf)
 
     async def work() -> Copied:
         async with beside(observers), Opened(surroundings, observer) as opened:

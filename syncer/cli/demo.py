@@ -19,7 +19,7 @@ from syncer.app.loop import run
 from syncer.app.places import Opened
 from syncer.app.running import run_spec
 from syncer.app.stopping import stoppable
-from syncer.app.surroundings import Surroundings
+from syncer.app.surroundings import OFF, Surroundings
 from syncer.cli.exits import code_of_report
 from syncer.cli.images import Shown, look, to_json
 from syncer.cli.inspect import print_shown
@@ -98,7 +98,7 @@ def demo(
     spec, runs it again to show that nothing is left to do, and looks at what was copied. Everything is
     in a temporary directory and gone afterwards; no network is used.
     """
-    surroundings = Surroundings(environ=dict(os.environ), home=Path("/nonexistent"))
+    surroundings = Surroundings(environ=dict(os.environ), home=Path("/nonexistent"), registries_conf=OFF)
     with (
         as_file(files("syncer.cli") / PACKAGED) as packaged,
         tempfile.TemporaryDirectory(prefix="syncer-demo-") as folder,
@@ -172,7 +172,7 @@ async def _acts(spec: Spec, stage: Stage, surroundings: Surroundings, *, voice: 
 async def _fill(stage: Stage, voice: Voice) -> None:
     began = anyio.current_time()
     content = await anyio.to_thread.run_sync(demo_content)
-    async with Opened(Surroundings(environ={}, home=stage.folder), logs(voice)) as opened:
+    async with Opened(Surroundings(environ={}, home=stage.folder, registries_conf=OFF), logs(voice)) as opened:
         client = await opened.client(stage.source.address)
         await fill(client.repository, content)
     tags = sum(len(repository.tags) for repository in content)

@@ -9,7 +9,7 @@ import typer
 from syncer.app.copying import locator
 from syncer.app.places import Opened
 from syncer.cli.exits import ExitCode
-from syncer.cli.options import AuthFile, RegistryReach, Spoken, spread
+from syncer.cli.options import AuthFile, RegistriesConf, RegistryReach, Spoken, spread
 from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import opened
 from syncer.errors import SizeExceedsLimit, UsageError
@@ -31,6 +31,7 @@ def manifest_digest(
     reach: RegistryReach,
     voice: Spoken,
     authfile: AuthFile = "",
+    registries_conf: RegistriesConf = "",
 ) -> int:
     """Print the digest of a manifest.
 
@@ -46,7 +47,7 @@ def manifest_digest(
             source = await places.source(parsed, reach.reach())
             return (await source.fetch_manifest(locator(parsed))).digest
 
-        digest = opened(work, voice=voice, authfile=authfile)
+        digest = opened(work, voice=voice, authfile=authfile, registries_conf=registries_conf)
     if voice.as_json:
         print_json({"manifest": manifest, "digest": digest})
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 #: What typer makes of SIGINT; none of the commands returns it otherwise.
 _TYPER_INTERRUPTED = 130
+_SIDES = ["src-", "dest-"]
+#: Commands with options for a source and for a target.
+_TWO_SIDED = frozenset({"syncer copy"})
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SECRETS = "Secrets do not belong on a command line, where every process can read them. "
 #: Options of Skopeo that Syncer does not have, and what to do instead.
@@ -38,13 +42,12 @@ _ELSEWHERE = {
     ),
     **dict.fromkeys(
         ("--tls-verify", "--src-tls-verify", "--dest-tls-verify"),
-        "Say which it is: --src-plain-http or --dest-plain-http for HTTP, --src-insecure or --dest-insecure to take "
-        "any certificate (without src- and dest- where there is one side only).",
+        "Say which it is: {plain-http} for HTTP, or {insecure} to take any certificate.",
     ),
     **dict.fromkeys(
         ("--cert-dir", "--src-cert-dir", "--dest-cert-dir"),
-        "Name the files: --src-ca, --src-cert and --src-key, or --dest-ca and so on (without src- and dest- where "
-        "there is one side only).",
+        "Name the files with {ca}, {cert} and {key}, or put them where podman and docker look for them: a folder "
+        "certs.d/HOST:PORT, see docs/network.md.",
     ),
     "-p": f"{_NO_SECRETS}Give the password with --password-stdin, or type it when you are asked.",
     "--multi-arch": "All platforms are copied by default; choose some with --platform linux/amd64, once for each.",
@@ -110,11 +113,18 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> Usage
     # Who is logging in already needs no advice to log in.
     advice = _ELSEWHERE.get("-p" if option == "--password" and path.endswith("login") else option)
     if advice and message.startswith("no such option"):
-        return UsageError(f"'{path}' has no option {option}", hint=advice)
+        return UsageError(f"'{path}' has no option {option}", hint=_of_sides(advice, option, path))
     if option and path == "syncer":
         return UsageError(message, hint=f"Options come after the command: syncer COMMAND {option} …")
     words = [word for word in arguments if not word.startswith("-")][:2]
     return UsageError(message, hint=_nearest(words) or f"See '{path} --help'.")
+
+
+def _of_sides(advice: str, option: str, path: str) -> str:
+    """Put the options of the command in ``path`` in the place of ``{name}``: for the side asked about, or both."""
+    asked = [side for side in _SIDES if option.startswith(f"--{side}")]
+    sides = (asked or _SIDES) if path in _TWO_SIDED else [""]
+    return re.sub(r"\{([a-z-]+)\}", lambda name: " or ".join(f"--{side}{name[1]}" for side in sides), advice)
 
 
 def _nearest(words: list[str]) -> str:

@@ -88,4 +88,6 @@ def code_of_report(report: Report) -> ExitCode:
         return ExitCode.FAILED if report.status is RunStatus.FAILED else ExitCode.DONE
     by_name = {kind.__name__: code for kind, code in CODES.items()}
     codes = {by_name.get(failure.error, ExitCode.FAILED) for failure in report.failures}
+    if report.deferrals:
+        codes.add(ExitCode.STOPPED)
     return codes.pop() if len(codes) == 1 and codes <= _SPECIFIC else ExitCode.FAILED

@@ -10,7 +10,7 @@ from syncer.app.copying import locator
 from syncer.app.places import Opened
 from syncer.cli.exits import ExitCode
 from syncer.cli.images import Shown, choose, fetch_config, labels, look, summary, to_json
-from syncer.cli.options import AuthFile, ReachOptions, RegistryReach, Spoken, spread
+from syncer.cli.options import AuthFile, ReachOptions, RegistriesConf, RegistryReach, Spoken, spread
 from syncer.cli.rendering import print_bytes, print_json, print_line, print_pairs
 from syncer.cli.sessions import opened
 from syncer.content import Source
@@ -42,6 +42,7 @@ def inspect(
         ),
     ] = "",
     authfile: AuthFile = "",
+    registries_conf: RegistriesConf = "",
 ) -> int:
     """Show what an image is made of.
 
@@ -56,14 +57,14 @@ def inspect(
         raise UsageError("--raw and --config print bytes as they are", hint="Leave --output out.")
     if raw or config:
         exact = partial(_bytes, reference=parsed, reach=reach, wanted=wanted, config=config)
-        print_bytes(opened(exact, voice=voice, authfile=authfile))
+        print_bytes(opened(exact, voice=voice, authfile=authfile, registries_conf=registries_conf))
         return ExitCode.DONE
 
     async def work(places: Opened) -> Shown:
         source = await places.source(parsed, reach.reach())
         return await look(source, locator(parsed), reference=str(parsed), wanted=wanted)
 
-    shown = opened(work, voice=voice, authfile=authfile)
+    shown = opened(work, voice=voice, authfile=authfile, registries_conf=registries_conf)
     if voice.as_json:
         print_json(to_json(shown))
     else:

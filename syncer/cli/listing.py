@@ -6,7 +6,7 @@ import typer
 
 from syncer.app.places import Opened
 from syncer.cli.exits import ExitCode
-from syncer.cli.options import AuthFile, RegistryReach, Spoken, spread
+from syncer.cli.options import AuthFile, RegistriesConf, RegistryReach, Spoken, spread
 from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import opened
 from syncer.errors import UsageError
@@ -21,6 +21,7 @@ def list_tags(
     reach: RegistryReach,
     voice: Spoken,
     authfile: AuthFile = "",
+    registries_conf: RegistriesConf = "",
 ) -> int:
     """List the tags of a repository.
 
@@ -37,7 +38,7 @@ def list_tags(
         source = await places.source(parsed, reach.reach())
         return [tag async for tag in source.tags()]
 
-    tags = opened(work, voice=voice, authfile=authfile)
+    tags = opened(work, voice=voice, authfile=authfile, registries_conf=registries_conf)
     if voice.as_json:
         print_json({"repository": str(parsed) if isinstance(parsed, PathReference) else parsed.name, "tags": tags})
     else:
@@ -57,6 +58,7 @@ def list_repos(
         str, typer.Option("--prefix", metavar="TEXT", help="Only names that start with this.", show_default=False)
     ] = "",
     authfile: AuthFile = "",
+    registries_conf: RegistriesConf = "",
 ) -> int:
     """List the repositories of a registry.
 
@@ -67,7 +69,7 @@ def list_repos(
         catalog = await places.catalog(registry, reach.reach())
         return [name async for name in catalog.repositories(prefix)]
 
-    names = opened(work, voice=voice, authfile=authfile)
+    names = opened(work, voice=voice, authfile=authfile, registries_conf=registries_conf)
     if voice.as_json:
         print_json({"registry": registry, "repositories": names})
     else:

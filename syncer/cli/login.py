@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syncer.app.loop import run
-from syncer.app.registries import USER_AGENT, is_loopback, keychain
+from syncer.app.registries import keychain, settings_of_host
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode
 from syncer.cli.options import AuthFile, ReachOptions, RegistryReach, Spoken, Voice, spread
@@ -22,7 +22,7 @@ from syncer.registry.client import RegistryClient
 from syncer.registry.credentials import Basic, Kept
 from syncer.registry.credentials import login as keep
 from syncer.registry.credentials import logout as remove
-from syncer.registry.settings import RegistrySettings, TlsSettings
+from syncer.registry.settings import TlsSettings
 
 _LONGEST_PASSWORD = 64 * 1024
 RegistryHost = Annotated[
@@ -157,12 +157,8 @@ async def _verify(host: str, credential: Basic, reach: ReachOptions, surrounding
     Raises:
         Unauthorized, Denied: when the registry does not take the credentials.
     """
-    settings = RegistrySettings(
-        host=host,
-        plain_http=is_loopback(host) if reach.plain_http is None else reach.plain_http,
-        tls=TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure),
-        user_agent=USER_AGENT,
-    )
+    tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
+    settings = settings_of_host(host, surroundings, plain_http=reach.plain_http, tls=tls)
     asked = _Asked()
     keys = keychain(surroundings, {host: credential})
     async with RegistryClient(settings, keys, Observers(logs(voice), asked)) as client:

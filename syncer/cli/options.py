@@ -216,6 +216,15 @@ TargetReach = Annotated[ReachOptions, _reach("dest")]
 AuthFile = Annotated[
     str, typer.Option("--authfile", metavar="FILE", help="Credentials, instead of the usual files.", show_default=False)
 ]
+RegistriesConf = Annotated[
+    str,
+    typer.Option(
+        "--registries-conf",
+        metavar="off|FILE",
+        help="Read images without mirrors, or as this registries.conf says. [default: the machine's]",
+        show_default=False,
+    ),
+]
 
 
 def spread(command: Callable[..., int]) -> Callable[..., int]:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def opened(work: Callable[[Opened], Awaitable[T]], *, voice: Voice, authfile: str) -> T:
+def opened(work: Callable[[Opened], Awaitable[T]], *, voice: Voice, authfile: str, registries_conf: str = "") -> T:
     """Run ``work`` on a loop of its own, with a place to open things that are closed behind it."""
+    surroundings = Surroundings.of_process(authfile=authfile, registries_conf=registries_conf)
 
     async def body() -> T:
-        async with Opened(Surroundings.of_process(authfile=authfile), logs(voice)) as places:
+        async with Opened(surroundings, logs(voice)) as places:
             return await work(places)
 
     return run(body)

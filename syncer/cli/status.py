@@ -26,6 +26,7 @@ from syncer.telemetry.redaction import printable
 
 #: Runs and failures that a person is shown; the JSON has all failures.
 _RUNS = 10
+_WORDS = {TagOutcome.CANCELLED: "not reached", TagOutcome.DEFERRED: "deferred"}
 _FAILURES = 20
 
 
@@ -143,7 +144,7 @@ def _print(
             screen,
         )
     for record in failures[:_FAILURES]:
-        word = "not reached" if record.outcome is TagOutcome.CANCELLED else "failed"
+        word = _WORDS.get(record.outcome, "failed")
         print_line(f"\n{word}: {_place(record)}")
         if record.error:
             print_line(f"  {printable(record.error)}")

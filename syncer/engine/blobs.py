@@ -14,7 +14,7 @@ from anyio import CancelScope
 
 from syncer.content import BlobOutcome, Throttled, verified
 from syncer.engine.fanout import Flights
-from syncer.errors import Side, SyncerError
+from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class BlobMover:
             try:
                 await self._make_present(blob, source, target)
             except SyncerError as error:
-                if error.side is Side.SOURCE and not error.retryable:
+                if error.side is Side.SOURCE and not error.retryable and not error.is_deferral:
                     _remember(self._dead, (origin, blob.digest), error)
                 raise
         _remember(self._confirmed, place, None)
@@ -142,9 +142,26 @@ class BlobMover:
                     chunks = await stack.enter_async_context(source.fetch_blob(blob))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
-        with blamed_on(Side.TARGET):
-            await begun.send(opener)
-        return BlobOutcome.STREAMED
+        for is_last in (False, True):
+            try:
+                with blamed_on(Side.TARGET):
+                    await begun.send(opener)
+            except (DigestMismatch, SizeMismatch) as error:
+                if error.side is not Side.SOURCE:
+                    raise
+                # A bit may have been lost on the way, or in one replica of several: only the same twice is a verdict.
+                if is_last:
+                    raise type(error)(
+                        f"{source.registry}/{source.repository} is corrupt: {error.message}, twice",
+                        hint=error.hint,
+                        side=Side.SOURCE,
+                    ) from error
+            else:
+                return BlobOutcome.STREAMED
+            begun = await _begin(target, blob, "")
+            if isinstance(begun, BlobOutcome):
+                return begun
+        raise AssertionError  # the loop returns or raises
 
     def _mount_source(self, blob: Descriptor, source: Source, target: Target) -> str:
         if known := self.holdings.mount_source(target.repository, blob.digest):

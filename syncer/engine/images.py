@@ -95,11 +95,15 @@ class _Companion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copied:
-    """What a copy came to: the digest in the target, the source's, and how many referrers travelled."""
+    """What a copy came to: the digest in the target, the source's, and how many referrers travelled.
+
+    Nothing was written when the target had it all along.
+    """
 
     digest: Digest
     source_digest: Digest
     referrers: int
+    was_held: bool = False
 
 
 class ImageCopier:
@@ -138,11 +142,14 @@ class ImageCopier:
         #: The companion tags that this run has dealt with.
         self.companions_seen: set[str] = set()
 
-    async def copy(self, reference: str, tag: str, *, digest: Digest | None = None) -> Copied:
+    async def copy(
+        self, reference: str, tag: str, *, digest: Digest | None = None, held: Digest | None = None
+    ) -> Copied:
         """Copy what ``reference`` (a tag or digest) stands for, and then let ``tag`` point to it.
 
         An empty ``tag`` writes the manifest by its digest only. When ``digest`` is given, nothing else is
-        written to the target than what has it.
+        written to the target than what has it. Nothing is written when it turns out to be ``held``, what the
+        target's tag stands for: the digest in a registry's HEAD may be another than that of its bytes.
 
         Raises:
             DigestMismatch: when the manifest to be written does not have the ``digest`` asked for.
@@ -159,6 +166,8 @@ class ImageCopier:
                 f"{reference} is {top.digest}, and the target asks for {digest}",
                 hint="Leave the digest out of the target, or name it in the source.",
             )
+        if top.digest == held:
+            return Copied(digest=top.digest, source_digest=original.digest, referrers=0, was_held=True)
         walk = _Walk()
         walk.enter(top.digest, 0)
         await self._ensure_links(top, walk, 0)

@@ -13,6 +13,7 @@ from syncer.engine.images import ImageCopier
 from syncer.engine.listing import list_pair
 from syncer.errors import Denied, NotFound, Side, SyncerError
 from syncer.events import TagFinished, TagOutcome
+from syncer.oci.descriptor import Descriptor
 from syncer.oci.referrers import is_fallback, subject_of_tag
 from syncer.oci.subset import subset
 from syncer.plan.actions import Action, ActionKind, Reason, Recorded, TagObservation, plan_tag
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from syncer.engine.journal import Journal
     from syncer.engine.listing import Listing, Selection
     from syncer.events import Observer
-    from syncer.oci.descriptor import Descriptor
     from syncer.oci.digest import Digest
 
 
@@ -157,8 +157,11 @@ class RepositorySync:
 
     async def _resolve_target(self, tag: str) -> Descriptor | None:
         present = self._listing.present if self._listing else None
-        if present is not None and tag not in present:
-            return None
+        if present is not None:
+            if tag not in present:
+                return None
+            if digest := present[tag]:
+                return _listed(digest)
         try:
             with blamed_on(Side.TARGET):
                 return await self.pair.target.resolve(tag)
@@ -167,6 +170,8 @@ class RepositorySync:
             return None
 
     async def _resolve_source(self, tag: str) -> Descriptor | None:
+        if self._listing and (digest := self._listing.digests.get(tag)):
+            return _listed(digest)
         try:
             with blamed_on(Side.SOURCE):
                 return await self.pair.source.resolve(tag)
@@ -202,7 +207,7 @@ class RepositorySync:
             if isinstance(error, NotFound) and error.side is Side.SOURCE and await self._has_vanished(tag):
                 done = self._finished(tag, TagOutcome.SKIPPED, reason=Reason.VANISHED)
             else:
-                done = replace(self._finished(tag, TagOutcome.FAILED), error=error)
+                done = replace(self._finished(tag, TagOutcome.of(error)), error=error)
         except anyio.get_cancelled_exc_class():
             cancelled = self._finished(tag, TagOutcome.CANCELLED)
             self._observer.notify(cancelled)
@@ -224,9 +229,15 @@ class RepositorySync:
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
             return done, source_digest
         # A tag that the source seems to have lost is fetched all the same: the error says what happened.
-        copied = await self._copier.copy(tag, tag)
+        copied = await self._copier.copy(tag, tag, held=None if self.pair.options.recheck else action.previous)
         if platforms := self.pair.options.platforms_key:
             await self._journal.record_subset(copied.source_digest, platforms, copied.digest)
+        if copied.was_held:
+            # The registry's HEAD or list names another digest than its bytes have; what counts is the bytes.
+            if copied.source_digest in self._subjects:
+                self._in_sync.add(copied.source_digest)
+            done = self._finished(tag, TagOutcome.IN_SYNC, reason=Reason.IN_SYNC, digest=copied.digest)
+            return done, copied.source_digest
         done = self._finished(tag, TagOutcome.COPIED, reason=action.reason, digest=copied.digest)
         return replace(done, referrers=copied.referrers), copied.source_digest
 
@@ -265,7 +276,7 @@ class RepositorySync:
             try:
                 brought = await self._listed_later(tag, subject) if is_fallback(tag) else await self._signed_later(tag)
             except SyncerError as error:
-                self._observer.notify(replace(self._finished(tag, TagOutcome.FAILED), error=error))
+                self._observer.notify(replace(self._finished(tag, TagOutcome.of(error)), error=error))
                 continue
             if brought is not None:
                 self._observer.notify(brought)
@@ -279,8 +290,10 @@ class RepositorySync:
         return replace(done, referrers=copied.referrers)
 
     async def _listed_later(self, tag: str, subject: Digest) -> TagFinished | None:
-        with blamed_on(Side.SOURCE):
-            current = (await self.pair.source.resolve(tag)).digest
+        found = await self._resolve_source(tag)
+        if found is None:
+            return None
+        current = found.digest
         known = (await self._journal.tags(self.pair.target_name, [tag])).get(tag)
         if known is not None and known.source_digest == current:
             return None
@@ -332,3 +345,8 @@ class RepositorySync:
                 at=self._clock(),
             )
         )
+
+
+def _listed(digest: Digest) -> Descriptor:
+    """Describe what a list of tags gives the digest of, and nothing else; a HEAD would claim no more."""
+    return Descriptor(media_type="", digest=digest, size=0)

@@ -147,7 +147,7 @@ class SyncRun:
                         source=pair.source_name,
                         target=pair.target_name,
                         tag=tag,
-                        outcome=TagOutcome.FAILED,
+                        outcome=TagOutcome.of(error),
                         error=error,
                     )
                 )
@@ -178,7 +178,7 @@ class SyncRun:
                     group.start_soon(self._repository, pair, claim, work)
             outcome = TagOutcome.IN_SYNC
         except SyncerError as error:
-            outcome, failure = TagOutcome.FAILED, error
+            outcome, failure = TagOutcome.of(error), error
             self._failed_entries.append(entry)
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
@@ -230,7 +230,7 @@ class SyncRun:
             await self._tags(pair, claim, work)
             outcome = TagOutcome.IN_SYNC
         except SyncerError as raised:
-            outcome, error = TagOutcome.FAILED, raised
+            outcome, error = TagOutcome.of(raised), raised
         finally:
             claim.has_failed = not claim.listed.is_set()
             claim.listed.set()

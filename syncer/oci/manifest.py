@@ -172,6 +172,9 @@ def _effective_media_type(document: Mapping[str, Any], stated: str) -> str:
         raise MalformedManifest(f"{effective!r} has the members of an index")
     if not effective:
         raise MalformedManifest("nothing says what media type the manifest has")
+    if not effective.isascii() or not effective.isprintable():
+        # It is to stand in a header of the request that writes it (RFC 6838 section 4.2).
+        raise MalformedManifest(f"{effective[:100]!r} is no media type")
     return effective
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DOCKER_HUB = "docker.io"
 _HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+#: What no host and no repository begins with, and paths do.
+_PATHS = ("./", "../", "/", "~")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*\.?|\[[0-9a-fA-F:.]+\])"
@@ -104,6 +106,11 @@ class Reference:
             raise InvalidReference(
                 f"invalid reference {text[:200]!r}: it looks like a URL",
                 hint="Write host[:port]/repository[:tag][@digest], without http:// or https://.",
+            )
+        if rest.startswith(_PATHS):
+            raise InvalidReference(
+                f"invalid reference {text[:200]!r}: it looks like a path",
+                hint="Write oci:PATH[:tag] for an OCI layout, oci-archive:FILE[:tag] for a tar file, or dir:PATH.",
             )
         if not rest or rest != rest.strip():
             raise InvalidReference(f"invalid reference {text[:200]!r}", hint="Write host/repository[:tag][@digest].")

@@ -38,9 +38,21 @@ class StreamBody:
     """
 
     def __init__(
-        self, chunks: AsyncIterator[bytes], size: int, pass_bytes: Callable[[int], Awaitable[None]] | None = None
+        self,
+        chunks: AsyncIterator[bytes],
+        size: int,
+        pass_bytes: Callable[[int], Awaitable[None]] | None = None,
+        *,
+        piece: int | None = None,
     ) -> None:
+        """Announce ``size`` bytes of ``chunks``; each is given out once ``pass_bytes`` lets it pass.
+
+        No more than ``piece`` bytes are given out at once, where it is set: a ceiling on bytes per
+        second is to be felt as an even flow.
+        """
         self.size = size
+        self._piece = piece
+        self._held = b""
         self.sent = 0
         self.failure: Exception | None = None
         self.started = anyio.Event()
@@ -64,7 +76,10 @@ class StreamBody:
         self.started.set()
         self.is_reading = True
         try:
-            chunk = await anext(self._chunks)
+            chunk = self._held or await anext(self._chunks)
+            self._held = b""
+            if self._piece is not None and len(chunk) > self._piece:
+                chunk, self._held = chunk[: self._piece], chunk[self._piece :]
             self._check_length(len(chunk))
             if self._pass_bytes is not None:
                 await self._pass_bytes(len(chunk))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import anyio
+
 from syncer.registry.hosts import Traits
 
 if TYPE_CHECKING:
@@ -27,12 +29,18 @@ class Capability(StrEnum):
     MOUNT = "mount"
     #: A POST with ``digest`` and the bytes commits a blob.
     SINGLE_POST = "single-post"
+    #: A PUT with the whole blob is taken.
+    WHOLE_PUT = "whole-put"
     #: A PATCH with the whole blob, streamed, is taken.
     PATCH = "patch"
     #: Several PATCHes with a Content-Range are taken.
     CHUNKS = "chunks"
-    #: The tag list comes with the digests of the tags (GCR).
-    TAG_DIGESTS = "tag-digests"
+    #: A blob that it said it had stored, without naming the digest, was there when looked for.
+    STORES_BLOBS = "stores-blobs"
+    #: The same of a manifest.
+    STORES_MANIFESTS = "stores-manifests"
+    #: A page of tags as large as its name makes likely can be asked for.
+    TAG_PAGE = "tag-page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +56,20 @@ class Capabilities:
     Attributes:
         traits: what its name makes likely.
         clock: monotonic, in seconds.
-        referrers_refused: the repositories for which the referrers API was refused before it had worked for any.
+        referrers_probe: held by who asks for the referrers API while nobody knows whether there is one.
         largest_body: bytes of the largest body that it is known to take in one request; None while nothing
             was refused.
+        mounts_refused: the repositories from which a mount was refused for want of a right.
     """
 
     traits: Traits = field(default_factory=Traits)
     clock: Callable[[], float] = time.monotonic
-    referrers_refused: set[str] = field(default_factory=set)
+    referrers_probe: anyio.Lock = field(default_factory=anyio.Lock)
     largest_body: int | None = None
+    mounts_refused: set[str] = field(default_factory=set)
     _observed: dict[Capability, _Observation] = field(default_factory=dict)
+    #: Repositories for which the referrers API was refused before it had worked for any, and until when that holds.
+    _without_referrers: dict[str, float] = field(default_factory=dict)
 
     def observed(self, capability: Capability) -> bool | None:
         """Return what the registry has shown; None when it has not, or too long ago."""
@@ -79,13 +91,25 @@ class Capabilities:
         """Drop what was observed: an answer has contradicted it, and the next request asks anew."""
         self._observed.pop(capability, None)
 
+    def refuse_referrers(self, repository: str) -> None:
+        """Note that the referrers API was refused for one repository; of the others that says nothing."""
+        self._without_referrers[repository] = self.clock() + LIFETIME
+
+    def refuses_referrers(self, repository: str) -> bool:
+        """Tell whether the referrers API was refused for the repository, not too long ago."""
+        until = self._without_referrers.get(repository)
+        if until is not None and until <= self.clock():
+            del self._without_referrers[repository]
+            return False
+        return until is not None
+
     def _guess(self, capability: Capability) -> bool | None:
         match capability:
             case Capability.SINGLE_POST:
                 return self.traits.single_post
             case Capability.CHUNKS:
                 return self.traits.chunks
-            case Capability.TAG_DIGESTS:
-                return self.traits.tag_digests or None
+            case Capability.TAG_PAGE:
+                return self.traits.tag_page > 0
             case _:
                 return None

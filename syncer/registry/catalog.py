@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from syncer.errors import InvalidReference, NotFound, Unsupported
+from syncer.errors import Denied, InvalidReference, NotFound, StatusError, Unauthorized, Unsupported
 from syncer.events import RequestKind
-from syncer.oci.reference import DOCKER_HUB, check_repository
+from syncer.oci.reference import check_repository
 from syncer.registry.auth import Scope
 from syncer.registry.call import Call
 from syncer.registry.paging import PAGE_LIMIT, entries, pages
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from syncer.errors import Side
     from syncer.registry.client import RegistryClient
 
+_NOT_FOUND = 404
+#: How registries answer that have no catalog, or have it switched off.
+_NOT_OFFERED = frozenset({400, _NOT_FOUND, 405, 406, 501})
 _HINT = "Name the repositories in the spec instead of a pattern; many hosted registries do not list theirs."
 
 
@@ -36,14 +39,8 @@ class RegistryCatalog:
         Raises:
             Unsupported, Denied, Unauthorized: when the registry does not list them.
         """
-        if self._client.host == DOCKER_HUB:
-            raise Unsupported(
-                "docker.io does not list its repositories",
-                status=404,
-                registry=self._client.host,
-                hint=_HINT,
-                side=self._side,
-            )
+        if not self._client.capabilities.traits.catalog:
+            raise self._unsupported()
         call = Call(
             kind=RequestKind.CATALOG,
             method="GET",
@@ -55,19 +52,29 @@ class RegistryCatalog:
         )
         seen: set[str] = set()
         try:
-            async for document, _ in pages(self._client, call):
-                async for name in entries(document, "repositories"):
+            async for document, reply in pages(self._client, call):
+                async for name in entries(self._client, document, "repositories", reply):
                     if name.startswith(prefix) and name not in seen and _is_name(name):
                         seen.add(name)
                         yield name
-        except NotFound as error:
-            raise Unsupported(
-                f"{self._client.host} does not list its repositories",
-                status=404,
-                registry=self._client.host,
-                hint=_HINT,
-                side=self._side,
-            ) from error
+        except (Denied, Unauthorized) as error:
+            error.hint = f"{error.hint} {_HINT}".strip()
+            raise
+        except (NotFound, StatusError) as error:
+            status = error.status if isinstance(error, StatusError) else _NOT_FOUND
+            # A first page is there or is not; a list that breaks off is another matter.
+            if seen or status not in _NOT_OFFERED:
+                raise
+            raise self._unsupported(status) from error
+
+    def _unsupported(self, status: int = _NOT_FOUND) -> Unsupported:
+        return Unsupported(
+            f"{self._client.host} does not list its repositories",
+            status=status,
+            registry=self._client.host,
+            hint=_HINT,
+            side=self._side,
+        )
 
 
 def _is_name(name: str) -> bool:

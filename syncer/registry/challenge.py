@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from syncer.errors import StatusError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -22,6 +24,8 @@ _BLANK = re.compile(r"[ \t]*")
 #: A header longer than this is not read on; it is no registry's.
 _LONGEST = 64 * 1024
 _MOST = 16
+_LONGEST_REASON = 200
+_SECRET = re.compile(r"[A-Za-z0-9._~+/=-]{33,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +48,30 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
         if len(found) >= _MOST:
             break
     return found[:_MOST]
+
+
+def asks_for_token(error: Exception, challenges: Iterable[Challenge]) -> bool:
+    """Tell whether showing something else may help: after any 401, and a 403 that names the scope it misses."""
+    if not isinstance(error, StatusError) or error.status not in (401, 403):
+        return False
+    return error.status == 401 or any(  # noqa: PLR2004 - Unauthorized
+        challenge.scheme == "bearer"
+        and (challenge.parameters.get("error") == "insufficient_scope" or "scope" in challenge.parameters)
+        for challenge in challenges
+    )
+
+
+def described(challenges: Iterable[Challenge]) -> str:
+    """Return the reason that challenges give (RFC 6750, section 3), for people; empty for none.
+
+    What may be a secret that the registry repeats (a long word without a space) is left out.
+    """
+    for challenge in challenges:
+        reason = [challenge.parameters.get(name, "") for name in ("error", "error_description")]
+        shown = [_SECRET.sub("…", " ".join(part[:_LONGEST_REASON].split())) for part in reason if part]
+        if shown:
+            return ": ".join(shown)
+    return ""
 
 
 class _Reader:

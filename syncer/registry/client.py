@@ -5,6 +5,8 @@ from __future__ import annotations
 import random as random_module
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -15,37 +17,47 @@ from syncer.errors import (
     Denied,
     NotFound,
     ProtocolViolation,
+    RateLimited,
     RegistryError,
     Side,
-    StatusError,
     SyncerError,
+    TransportError,
     Unauthorized,
 )
 from syncer.oci.reference import check_host, check_repository
+from syncer.registry.addresses import kind_of
+from syncer.registry.auth import MOST_SCOPES
 from syncer.registry.call import Call, Reply
-from syncer.registry.capabilities import Capabilities
 from syncer.registry.catalog import RegistryCatalog
-from syncer.registry.challenge import parse_challenges
-from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure
-from syncer.registry.hosts import traits_of
-from syncer.registry.limits import Limits, Window
-from syncer.registry.referrers import FallbackTags
+from syncer.registry.challenge import asks_for_token, described, parse_challenges
+from syncer.registry.creation import Creation
+from syncer.registry.denials import Denials
+from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure, without_credentials
+from syncer.registry.limits import Window
+from syncer.registry.origins import Nobody, OriginTokens, may_see_credentials
 from syncer.registry.repository import RegistryRepository
-from syncer.registry.retry import Reaction, RetryPolicy
+from syncer.registry.resolver import system_lookup
+from syncer.registry.retry import OUT_OF_BUDGET, Reaction, deferral
+from syncer.registry.standing import Standing
 from syncer.registry.tokens import Tokens
 from syncer.registry.transport import HttpRequest, HttpResponse, Transport
 from syncer.registry.urls import Origin, absolute, redact, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from types import TracebackType
     from typing import Self
 
     from syncer.events import Observer, RequestKind
-    from syncer.registry.auth import TokenRequest
+    from syncer.registry.addresses import Classifier
+    from syncer.registry.auth import Demand
     from syncer.registry.challenge import Challenge
     from syncer.registry.credentials.values import CredentialStore
+    from syncer.registry.origins import Disclosure
+    from syncer.registry.resolver import Lookup
+    from syncer.registry.retry import RetryPolicy
     from syncer.registry.settings import RegistrySettings
+    from syncer.registry.token_service import TokenRequest
 
 _T = TypeVar("_T")
 
@@ -72,46 +84,59 @@ class RegistryClient:
         observer: Observer,
         *,
         policy: RetryPolicy | None = None,
-        fallback_tags: FallbackTags | None = None,
+        standing: Standing | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
+        learned: Iterable[Demand] = (),
+        lookup: Lookup = system_lookup,
+        classify: Classifier = kind_of,
     ) -> None:
         """Keep what is needed; nothing is opened before the context is entered.
 
-        Clients of one registry must share their ``fallback_tags``, or they overwrite each other's lists.
+        What was :meth:`learned` in an earlier run spares the first refusal. Clients of one registry share
+        its ``standing``: what one learns, or is told, holds for all. Without one ``policy`` makes it.
 
         Raises:
             InvalidReference: when ``settings.host`` is not a host.
         """
         self.host = check_host(settings.host)
-        self.capabilities = Capabilities(traits=traits_of(self.host), clock=clock)
-        self.limits = Limits(
-            control=settings.connections,
-            data=settings.data_connections,
-            requests_per_second=settings.requests_per_second,
-            bandwidth=settings.bandwidth,
-            clock=clock,
-            sleep=sleep,
-        )
-        self.fallback_tags = fallback_tags or FallbackTags()
+        self.standing = standing or Standing(settings, policy=policy, clock=clock, sleep=sleep, random=random)
+        self.capabilities = self.standing.capabilities
+        self.limits = self.standing.limits
+        self.fallback_tags = self.standing.fallback_tags
         self.timeouts = settings.timeouts
+        self.uploads = settings.upload
         self._base = settings.base_url
         self._home = Origin.of(absolute(self._base))
         self._observer = observer
-        self._policy = policy or RetryPolicy()
         self._clock = clock
         self._wall_clock = wall_clock
         self.sleep = sleep
         self._random = random
-        self._transport = Transport(settings, observer, clock=clock)
-        self._tokens = Tokens(
-            registry=self.host, home=self._home, credentials=credentials, fetch=self._fetch_token, clock=clock
+        self._transport = Transport(settings, observer, clock=clock, lookup=lookup, classify=classify)
+        tokens = partial(Tokens, credentials=credentials, fetch=self._fetch_token, clock=clock)
+        self._tokens = tokens(
+            registry=self.host,
+            home=self._home,
+            most_scopes=1 if self.capabilities.traits.one_scope else MOST_SCOPES,
+            learned=learned,
         )
+        self._origins = OriginTokens(
+            self._home,
+            self._tokens,
+            lambda origin, host: tokens(
+                registry=host, home=origin, credentials=credentials if may_see_credentials(origin) else Nobody()
+            ),
+            self._challenges_of_ping,
+        )
+        self._denials = Denials(clock)
         self._token_window = Window(_TOKEN_REQUESTS)
+        self.creation = Creation(self, settings.creation, credentials) if settings.creation else None
         self._warnings: set[str] = set()
         self._ping_challenges: list[Challenge] | None = None
+        self._ping_lock = anyio.Lock()
 
     async def __aenter__(self) -> Self:
         await self._transport.open(self._home)
@@ -121,6 +146,14 @@ class RegistryClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._transport.close()
+
+    def learned(self) -> tuple[Demand, ...]:
+        """Return how the registry wants to be shown who asks, without any secret, for a later run."""
+        return self._tokens.learned()
+
+    def forget_denials(self, repository: str) -> None:
+        """Ask anew for what was denied for ``repository``, which has been made since."""
+        self._denials.clear_repository(repository)
 
     def repository(self, name: str, side: Side | None = None) -> RegistryRepository:
         """Return the repository ``name``; ``side`` marks its errors, and TARGET asks for the right to push.
@@ -183,27 +216,34 @@ class RegistryClient:
         """Let the observer know something about the registry that a person should know once."""
         self._observer.notify(events.Notice(where=self.host, text=text))
 
-    async def wait_to_retry(self, kind: RequestKind, error: SyncerError, attempt: int, tries: int = 0) -> bool:
-        """Wait as the policy wants after ``attempt`` (from 1) failed with ``error``; False when it is final."""
+    async def wait_to_retry(
+        self, kind: RequestKind, error: SyncerError, attempt: int, tries: int = 0, *, has_headway: bool = False
+    ) -> bool:
+        """Wait as the policy wants after ``attempt`` (from 1) failed with ``error``; False when it is final.
+
+        Going on after ``has_headway`` costs nothing of the run's budget.
+        """
         if isinstance(error, RegistryError) and error.attempts:
-            # The token that this request wanted was tried for in vain; to start over would multiply the tries.
+            # It was tried for in vain, by others or for the token that this request wanted: no more of it.
             return False
-        decision = self._policy.decide(error, attempt, self._random, tries=tries)
-        if decision.reaction is Reaction.GIVE_UP:
-            if isinstance(error, RegistryError):
-                error.attempts = attempt
-            if attempt > 1:
-                error.hint = f"It was tried {attempt} times. {error.hint}".strip()
+        decision = self.standing.policy.decide(error, attempt, self._random, tries=tries)
+        if decision.reaction in (Reaction.GIVE_UP, Reaction.DEFER):
+            _give_up(error, attempt)
+            return False
+        if decision.reaction is Reaction.TRY_AGAIN and not has_headway and not self.standing.budget.spend():
+            _give_up(error, attempt)
+            error.hint = f"{OUT_OF_BUDGET} {error.hint}".strip()
             return False
         self._observer.notify(
             events.RetryScheduled(
                 registry=self.host, kind=kind, attempt=attempt, delay=decision.delay, reason=error.message
             )
         )
-        if decision.reaction is Reaction.PAUSE_HOST and kind is not events.RequestKind.TOKEN:
-            # Everyone waits at the gate of the limits, this request among them.
-            self.limits.pause(decision.delay)
-        else:
+        if decision.reaction is Reaction.PAUSE_HOST:
+            # Everyone waits at the gate, this request among them.
+            self.limits.pause(decision.delay, self._place_of(error))
+        elif not (isinstance(error, TransportError) and self.standing.breaker.is_doubted):
+            # One that is doubted is asked by one at a time, in its own time.
             await self.sleep(decision.delay)
         return True
 
@@ -212,59 +252,91 @@ class RegistryClient:
         attempt = 0
         while True:
             attempt += 1
+            self.standing.budget.earn()
             try:
                 return await self._attempt(call, use, attempt)
-            except SyncerError as error:
+            except SyncerError as raised:
+                error = self._deferred(raised, call) or raised
                 error.side = error.side or call.side
                 if not call.is_replayable or not await self.wait_to_retry(call.kind, error, attempt, call.tries):
-                    raise
+                    raise error from raised.__cause__
+
+    def _deferred(self, error: SyncerError, call: Call) -> SyncerError | None:
+        """Return what it means that the registry throttles: that there is no use in waiting, or None."""
+        if not isinstance(error, RateLimited):
+            return None
+        allowance = self.standing.allowance(self._place_of(error))
+        if (wish := deferral(error)) is not None:
+            allowance.close(wish)
+        return allowance.refusal(call.kind)
+
+    def _place_of(self, error: SyncerError) -> str:
+        """Return the place, as :attr:`limits` knows it, that answered with ``error``."""
+        registry = error.registry if isinstance(error, RegistryError) else ""
+        return "" if registry == self.host else registry
+
+    @asynccontextmanager
+    async def _hop(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+        """Send one request once its host may be asked, and take note of what its answer shows of the host."""
+        origin = Origin.of(request.url)
+        place = "" if origin == self._home else str(origin)
+        standing = self.standing
+        async with AsyncExitStack() as stack:
+            async with AsyncExitStack() as until_answered:
+                if not place:
+                    # A body may be what a connection breaks over: that says nothing about the host.
+                    is_telling = request.body is None or isinstance(request.body, bytes)
+                    await until_answered.enter_async_context(standing.breaker.passage(is_telling=is_telling))
+                await standing.leave(request.kind, place)
+                until_answered.enter_context(standing.allowance(place).counted(request.kind))
+                # Connecting takes a while, too, in which a pause may begin.
+                ready = partial(self.limits.wait_pause, place)
+                response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+            if not place and request.kind is not events.RequestKind.TOKEN:
+                pause = standing.allowance().note(response.headers, self._wall_clock())
+                if pause:
+                    self.limits.pause(pause)
+            yield response
 
     async def _attempt(
         self, call: Call, use: Callable[[HttpResponse, AsyncExitStack, int], Awaitable[_T]], attempt: int
     ) -> _T:
-        """Send ``call``, with a renewed token if the first one is refused."""
-        authorization = call.authorization
-        if authorization is None:
-            authorization = await self._tokens.header(call.scopes)
-        is_renewed = call.authorization is not None
+        """Send ``call``, with a renewed token where the first one is refused: once for each origin."""
+        self._denials.check(call)
+        disclosure = await self._origins.disclose(call)
         while True:
-            response, stack = await self._follow(call, authorization)
+            response, stack = await self._follow(call, disclosure)
             async with stack:
+                url = response.url
                 if response.status in call.expected:
+                    disclosure.accepted(url)
+                    self._denials.clear(call)
                     return await use(response, stack, attempt)
                 error = await self._failure(call, response)
                 challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
-                is_home = Origin.of(response.url) == self._home
             # The permit has been given back: a token may take a while.
-            if is_renewed or not is_home or not _asks_for_token(error, challenges):
-                raise await self._explained(error, call)
-            renewed = await self._tokens.renew(
-                call.scopes, authorization, challenges or await self._challenges_of_ping()
-            )
-            if renewed is None or not call.is_replayable:
-                raise await self._explained(error, call)
-            authorization, is_renewed = renewed, True
+            if not asks_for_token(error, challenges) or not await disclosure.renew(url, challenges, response.status):
+                raise await self._explained(error, call, challenges, is_own=disclosure.is_own(url))
+            if not call.is_replayable:
+                raise error
 
-    async def _follow(self, call: Call, authorization: str) -> tuple[HttpResponse, AsyncExitStack]:
+    async def _follow(self, call: Call, disclosure: Disclosure) -> tuple[HttpResponse, AsyncExitStack]:
         """Send ``call`` and follow its redirects; return the last answer and the context it lives in."""
         url = call.url
-        is_home = True
+        has_left = False
         async with AsyncExitStack() as stack:
             if call.kind is events.RequestKind.TOKEN:
                 await stack.enter_async_context(self._token_window.permit())
             else:
-                await stack.enter_async_context(self.limits.request(data=call.is_data))
+                await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
             for _ in range(_MOST_REDIRECTS + 1):
-                # Credentials belong to an origin, and what has once been elsewhere is no longer ours.
-                is_home = is_home and (Origin.of(url) == self._home or call.kind is events.RequestKind.TOKEN)
+                has_left = has_left or not disclosure.is_own(url)
                 headers = dict(call.headers)
-                if is_home and authorization:
+                if authorization := await disclosure.header(url, has_left=has_left):
                     headers["Authorization"] = authorization
                 hop = await stack.enter_async_context(AsyncExitStack())
                 response = await hop.enter_async_context(
-                    self._transport.send(
-                        HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body)
-                    )
+                    self._hop(HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body))
                 )
                 self._heed_warnings(response)
                 if not _is_redirect(call, response):
@@ -297,14 +369,23 @@ class RegistryClient:
             )
         )
 
-    async def _explained(self, error: SyncerError, call: Call) -> SyncerError:
-        if isinstance(error, Unauthorized | Denied) and error.registry == self.host and call.authorization is None:
+    async def _explained(
+        self, error: SyncerError, call: Call, challenges: list[Challenge], *, is_own: bool
+    ) -> SyncerError:
+        """Return ``error`` with what the challenge adds to it, and take note of a right that is missing."""
+        if isinstance(error, Unauthorized | Denied) and (said := described(challenges)):
+            error.message = f"{error.message} ({said})"
+            error.args = (error.message,)
+        if isinstance(error, Unauthorized | Denied) and is_own and call.authorization is None:
             error.hint = await self._tokens.refusal_hint(call.scopes)
+            self._denials.note(call, error)
         return error
 
     async def _challenges_of_ping(self) -> list[Challenge]:
         """Ask ``/v2/`` for the challenge that a 401 did not bring (gcr.io), once."""
-        if self._ping_challenges is None:
+        async with self._ping_lock:
+            if self._ping_challenges is not None:
+                return self._ping_challenges
             call = Call(
                 kind=events.RequestKind.PING,
                 method="GET",
@@ -312,6 +393,7 @@ class RegistryClient:
                 asked=self.host,
                 expected=frozenset({200, 401}),
                 authorization="",
+                tries=2,
             )
             try:
                 reply = await self.exchange(call)
@@ -319,14 +401,14 @@ class RegistryClient:
                 # The 401 that led here says more than a failed ping does.
                 return []
             self._ping_challenges = parse_challenges(reply.headers.getall("WWW-Authenticate", ()))
-        return self._ping_challenges
+            return self._ping_challenges
 
-    async def _fetch_token(self, request: TokenRequest) -> bytes:
+    async def _fetch_token(self, request: TokenRequest) -> Reply:
         form = request.form
-        reply = await self.exchange(
+        return await self.exchange(
             Call(
                 kind=events.RequestKind.TOKEN,
-                method=request.method,
+                method=request.method.value,
                 url=request.url,
                 asked=f"a token for {self.host}",
                 headers={"Content-Type": "application/x-www-form-urlencoded"} if form is not None else {},
@@ -335,7 +417,6 @@ class RegistryClient:
                 is_redirectable=False,
             )
         )
-        return reply.body
 
     def _heed_warnings(self, response: HttpResponse) -> None:
         """Pass a registry's warnings on, each once."""
@@ -343,7 +424,15 @@ class RegistryClient:
             text = header[:_LONGEST_WARNING]
             if text.startswith("299 ") and text not in self._warnings and len(self._warnings) < _MOST_WARNINGS:
                 self._warnings.add(text)
-                self.notice(text.partition('"')[2].rstrip('"') or text)
+                self.notice(without_credentials(text.partition('"')[2].rstrip('"') or text))
+
+
+def _give_up(error: SyncerError, attempt: int) -> None:
+    """Note on ``error`` how often it was tried."""
+    if isinstance(error, RegistryError):
+        error.attempts = attempt
+    if attempt > 1:
+        error.hint = f"It was tried {attempt} times. {error.hint}".strip()
 
 
 def _is_redirect(call: Call, response: HttpResponse) -> bool:
@@ -351,14 +440,3 @@ def _is_redirect(call: Call, response: HttpResponse) -> bool:
     if response.status not in _REDIRECTS or not call.is_redirectable or "Location" not in response.headers:
         return False
     return call.method in ("GET", "HEAD") or (response.status in (307, 308) and call.is_replayable)
-
-
-def _asks_for_token(error: SyncerError, challenges: list[Challenge]) -> bool:
-    """Tell whether other credentials may help: any 401, and a 403 that names the scope it misses."""
-    if isinstance(error, Unauthorized):
-        return True
-    return (
-        isinstance(error, StatusError)
-        and error.status == 403  # noqa: PLR2004 - Forbidden
-        and any(challenge.parameters.get("error") == "insufficient_scope" for challenge in challenges)
-    )

@@ -1,4 +1,4 @@
-"""Reading a blob, and going on where a lost connection left it."""
+"""Reading a blob, and going on where a lost connection left it (reference 4, "Range resume")."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from syncer.errors import ProtocolViolation, SizeMismatch, TransportError
+from syncer.errors import ConnectionFailed, SizeMismatch, StatusError, SyncerError, TransportError
 from syncer.registry.urls import redact
 
 if TYPE_CHECKING:
@@ -20,19 +20,24 @@ if TYPE_CHECKING:
     from syncer.registry.transport import HttpResponse
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
+_UNSATISFIED = re.compile(r"bytes \*/(\d{1,20})")
 #: Lost connections in a row that brought no byte, before the download is given up.
 _MOST_STALLS = 3
 #: Lost connections in all: a registry that cuts every few kilobytes is not worth more.
 _MOST_RESUMES = 100
+_PARTIAL = 206
+_REFUSED = 416
+#: How a storage answers to a signed URL that is no longer valid.
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
 
 
 class BlobDownload:
     """The bytes of one blob, from the first to the last; an async context manager and iterator.
 
-    A connection that is lost is replaced by another request at the registry (never at the storage it
-    redirected to, whose signed URL may have expired) for the rest of the bytes. A registry that
-    ignores the range is read again from the start and what is known is skipped; should it differ,
-    the digest will tell.
+    A connection that is lost, or that ends early without saying so, is replaced by another request at
+    the registry (never at the storage it redirected to, whose signed URL may have expired) for the rest
+    of the bytes. Who answers with other bytes than those is read again from the start, and what is known
+    is skipped; should it differ, the digest will tell. Whoever reads sees one stream.
     """
 
     def __init__(self, client: RegistryClient, call: Call, descriptor: Descriptor) -> None:
@@ -41,6 +46,7 @@ class BlobDownload:
         self._descriptor = descriptor
         self._stack = AsyncExitStack()
         self._response: HttpResponse | None = None
+        self._held = b""
         self._offset = 0
         self._skip = 0
         self._stalls = 0
@@ -52,12 +58,7 @@ class BlobDownload:
         length = response.headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) != self._descriptor.size:
             await self._stack.aclose()
-            raise SizeMismatch(
-                f"{self._call.asked} has {length[:20]} bytes on {self._client.host}, "
-                f"where its manifest says {self._descriptor.size}",
-                hint="The source is corrupt, or not what it was when the manifest was pushed.",
-                side=self._call.side,
-            )
+            raise self._wrong_size(length[:20])
         self._response = response
         return self
 
@@ -74,19 +75,21 @@ class BlobDownload:
         """Return the next bytes.
 
         Raises:
-            SizeMismatch: when there are more of them than the descriptor says.
+            SizeMismatch: when there are more or fewer of them than the descriptor says.
             RegistryError: when the connection is lost for good.
         """
+        piece = self._client.limits.piece
         while self._response is not None:
-            try:
-                chunk = await self._response.read_some()
-            except TransportError as error:
-                if self._offset == self._descriptor.size:
-                    break
-                await self._resume(error)
+            chunk = self._held or await self._receive()
+            self._held = b""
+            if chunk is None:
                 continue
             if not chunk:
                 break
+            if piece is not None and len(chunk) > piece:
+                chunk, self._held = chunk[:piece], chunk[piece:]
+            # What is skipped has come over the line as well.
+            await self._client.limits.pass_bytes(len(chunk))
             if self._skip:
                 passed = min(self._skip, len(chunk))
                 self._skip -= passed
@@ -99,51 +102,93 @@ class BlobDownload:
                     f"{self._call.asked} is longer than the {self._descriptor.size} bytes announced",
                     side=self._call.side,
                 )
-            await self._client.limits.pass_bytes(len(chunk))
             return chunk
         raise StopAsyncIteration
+
+    async def _receive(self) -> bytes | None:
+        """Return what arrives, nothing at the end of the blob, or None when the rest has been asked for anew."""
+        assert self._response is not None  # noqa: S101 - for the type checker: the caller has looked
+        try:
+            chunk = await self._response.read_some()
+        except TransportError as error:
+            if self._offset == self._descriptor.size:
+                return b""
+            await self._resume(error)
+            return None
+        if chunk or self._offset == self._descriptor.size:
+            return chunk
+        # Without a length, or through a proxy that makes one up, a lost connection looks like the end.
+        await self._resume(
+            ConnectionFailed(
+                f"{self._call.asked} ended after {self._offset} of {self._descriptor.size} bytes",
+                registry=self._client.host,
+                method=self._call.method,
+                url=redact(self._response.url),
+            )
+        )
+        return None
 
     async def _request(self, call: Call) -> HttpResponse:
         return await self._stack.enter_async_context(self._client.stream(call))
 
-    async def _resume(self, error: TransportError) -> None:
+    async def _resume(self, error: SyncerError) -> None:
         """Ask for the bytes from the offset on, after the connection failed with ``error``."""
-        self._stalls = 1 if self._offset > self._resumed_at else self._stalls + 1
-        self._resumes += 1
-        self._resumed_at = self._offset
-        error.side = error.side or self._call.side
-        await self._stack.aclose()
-        if self._stalls > _MOST_STALLS or self._resumes > _MOST_RESUMES:
-            raise error
-        if not await self._client.wait_to_retry(self._call.kind, error, self._stalls):
-            raise error
-        if self._offset == 0:
-            self._response = await self._request(self._call)
-            return
-        headers = {**self._call.headers, "Range": f"bytes={self._offset}-"}
-        response = await self._request(replace(self._call, headers=headers, expected=frozenset({200, 206, 416})))
-        self._skip = 0
-        if response.status == 206:  # noqa: PLR2004 - Partial Content
-            self._check_range(response)
-        elif response.status == 200:  # noqa: PLR2004 - the range was ignored
-            self._skip = self._offset
-        else:
-            # 416 although bytes are missing: the range is not understood, or another replica answers.
+        while True:
+            has_headway = self._offset > self._resumed_at
+            self._stalls = 1 if has_headway else self._stalls + 1
+            self._resumes += 1
+            self._resumed_at = self._offset
+            error.side = error.side or self._call.side
             await self._stack.aclose()
-            response = await self._request(self._call)
-            self._skip = self._offset
-        self._response = response
+            if self._stalls > _MOST_STALLS or self._resumes > _MOST_RESUMES:
+                raise error
+            if isinstance(error, TransportError) and not await self._client.wait_to_retry(
+                self._call.kind, error, self._stalls, has_headway=has_headway
+            ):
+                raise error
+            try:
+                self._response = await self._continued()
+            except StatusError as refused:
+                if refused.registry == self._client.host or refused.status not in _EXPIRED:
+                    raise
+                # The registry has led to a signed URL that is over: the next one it gives may be a new one.
+                error = refused
+            else:
+                return
 
-    def _check_range(self, response: HttpResponse) -> None:
-        value = response.headers.get("Content-Range", "")
-        match = _CONTENT_RANGE.fullmatch(value.strip())
+    async def _continued(self) -> HttpResponse:
+        """Return an answer that has the bytes from the offset on, after those that are to be skipped."""
+        self._skip = 0
+        if self._offset == 0:
+            return await self._request(self._call)
+        headers = {**self._call.headers, "Range": f"bytes={self._offset}-"}
+        expected = frozenset({200, _PARTIAL, _REFUSED})
+        response = await self._request(replace(self._call, headers=headers, expected=expected))
+        if response.status == _PARTIAL and self._has_right_range(response):
+            return response
+        if response.status in (_PARTIAL, _REFUSED):
+            # Another range than asked for, or none although bytes are missing: ranges are not understood there,
+            # or another replica answers. Unless it says that there are no more.
+            there = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", "").strip())
+            await self._stack.aclose()
+            if there and response.status == _REFUSED and int(there[1]) != self._descriptor.size:
+                raise self._wrong_size(there[1])
+            response = await self._request(self._call)
+        self._skip = self._offset
+        return response
+
+    def _has_right_range(self, response: HttpResponse) -> bool:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         size = self._descriptor.size
-        if match and int(match[1]) == self._offset and int(match[2]) == size - 1 and match[3] in (str(size), "*"):
-            return
-        raise ProtocolViolation(
-            f"asked for the bytes from {self._offset} of {self._call.asked}, got {value[:80]!r}",
-            registry=self._client.host,
-            method=self._call.method,
-            url=redact(response.url),
+        if not match or int(match[1]) != self._offset or int(match[2]) != size - 1 or match[3] not in (str(size), "*"):
+            return False
+        length = response.headers.get("Content-Length", "")
+        return not (length.isascii() and length.isdigit()) or int(length[:20]) == size - self._offset
+
+    def _wrong_size(self, length: str) -> SizeMismatch:
+        return SizeMismatch(
+            f"{self._call.asked} has {length} bytes on {self._client.host}, "
+            f"where its manifest says {self._descriptor.size}",
+            hint="The source is corrupt, or not what it was when the manifest was pushed.",
             side=self._call.side,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from syncer.errors import (
     Unsupported,
 )
 from syncer.oci.digest import Digest
+from syncer.registry.hosts import creation_hint
 from syncer.registry.retry import PASSING_STATUSES, TOO_MANY_REQUESTS, retry_after
 from syncer.registry.translation import WANTS_TLS
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 #: Bytes of an error body that are looked at.
 ERROR_BODY_LIMIT = 64 * 1024
+_GZIP = b"\x1f\x8b"
 _MOST_ERRORS = 200
 _LONGEST_TEXT = 300
 _QUOTA = re.compile(r"quota|storage limit|out of (?:space|storage)|no space left|insufficient storage", re.IGNORECASE)
@@ -42,6 +45,14 @@ _IMMUTABLE = re.compile(r"immutab|cannot be overwritten|tag.{0,80}already exists
 _UNKNOWN_BLOB = re.compile(r"unknown blob|blob unknown|blob not found|missing blob", re.IGNORECASE)
 #: What Go's and nginx's servers say on a TLS port.
 _WANTS_TLS = re.compile(r"HTTP request (?:was sent )?to (?:an )?HTTPS", re.IGNORECASE)
+
+#: What stands in an Authorization header (but not a word after "Basic" or "Bearer"), and JSON web tokens.
+_CREDENTIALS = re.compile(
+    r"(?<=\bbasic )(?:[A-Za-z0-9+/_.~-]{16,}=*|(?=[A-Za-z+/]*[0-9=])[A-Za-z0-9+/]{4,}=*)"
+    r"|(?<=\bbearer )(?:[A-Za-z0-9+/_.~-]{16,}=*|(?=[A-Za-z+/_.~-]*[0-9=])[A-Za-z0-9+/_.~-]{4,}=*)"
+    r"|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]+)+",
+    re.IGNORECASE,
+)
 
 _POLICY = (Denied, "A policy of the registry forbids it.")
 _ABSENT = (Unsupported, "This registry does not offer it, or it is switched off.")
@@ -69,6 +80,8 @@ class ErrorBody:
 
 def parse_error_body(body: bytes) -> ErrorBody:
     """Read ``{"errors": [{code, message, detail}]}``, or keep the first printable words of anything else."""
+    if body.startswith(_GZIP):
+        body = _unpacked(body)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -96,6 +109,14 @@ def parse_error_body(body: bytes) -> ErrorBody:
     )
 
 
+def _unpacked(body: bytes) -> bytes:
+    """Return what a proxy has compressed although nobody asked it to, up to the bound of any error body."""
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(body, ERROR_BODY_LIMIT)
+    except zlib.error:
+        return b""
+
+
 def _plain(document: Any, body: bytes) -> str:
     if isinstance(document, dict):
         for key in ("message", "error_description", "details", "error"):
@@ -116,10 +137,16 @@ def _digest(detail: Any) -> Digest | None:
         return None
 
 
+def without_credentials(text: str) -> str:
+    """Return ``text`` without what looks like the credentials of the request: some services repeat them."""
+    return _CREDENTIALS.sub("…", text)
+
+
 def _shown(text: Any, length: int = 200) -> str:
     if not isinstance(text, str):
         return ""
-    printable = "".join(character if character.isprintable() else " " for character in text[: length * 2])
+    text = without_credentials(text[: length * 2])
+    printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.split())[:length]
 
 
@@ -221,10 +248,14 @@ def _not_found(answer: Answer, parsed: ErrorBody) -> NotFound | None:
     """Return NotFound for a 404, saying what there is not where the code tells."""
     if answer.status != 404:  # noqa: PLR2004 - Not Found
         return None
-    if "NAME_UNKNOWN" in parsed.codes and answer.method in ("POST", "PUT", "PATCH"):
+    # Who opens an upload has asked for nothing but the repository (Harbor: NOT_FOUND, its project).
+    is_about_name = answer.method == "POST" and not any("BLOB" in code for code in parsed.codes)
+    is_write = answer.method in ("POST", "PUT", "PATCH")
+    if answer.repository and is_write and (is_about_name or "NAME_UNKNOWN" in parsed.codes):
+        said = f": {parsed.text}" if parsed.text else ""
+        name = answer.repository.removeprefix(f"{answer.registry}/")
         return NotFound(
-            f"{answer.registry} has no repository for {answer.asked}",
-            hint="This registry does not create repositories on push; create it first, or check the name.",
+            f"{answer.registry} has no repository for {answer.asked}{said}", hint=creation_hint(answer.registry, name)
         )
     if "NAME_UNKNOWN" in parsed.codes and answer.repository:
         return NotFound(f"the repository {answer.repository} does not exist", hint="Check the name of the repository.")

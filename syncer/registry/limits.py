@@ -7,16 +7,27 @@ A registry that says "too many requests" is left alone as a whole for as long as
 
 from __future__ import annotations
 
+import random as random_module
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-#: Seconds of requests that may go out in one burst, for settings that ask for few a second.
+    from syncer.events import RequestKind
+
+#: Seconds of requests or bytes that may go out in one burst.
 _BURST = 0.1
+#: Seconds that are too short to sleep for; what is not waited now is waited later.
+_NOT_WORTH_SLEEPING = 0.002
+#: How much later than a pause ends the last who wait go on: a share of it, and seconds at most.
+_SPREAD = 0.1
+_LONGEST_SPREAD = 1.0
+#: Bounds of the pieces in which bytes pass where there is a ceiling on them, in bytes.
+_SMALLEST_PIECE = 4 * 1024
+_LARGEST_PIECE = 256 * 1024
 
 
 class Window:
@@ -62,7 +73,7 @@ class Pace:
         sleep: Callable[[float], Awaitable[None]],
         burst: float = _BURST,
     ) -> None:
-        self._interval = 1.0 / rate
+        self.rate = rate
         self._burst = burst
         self._clock = clock
         self._sleep = sleep
@@ -72,13 +83,13 @@ class Pace:
         """Wait until ``units`` more may pass."""
         now = self._clock()
         due = max(self._next, now - self._burst)
-        self._next = due + units * self._interval
-        if due > now:
+        self._next = due + units / self.rate
+        if due - now > _NOT_WORTH_SLEEPING:
             await self._sleep(due - now)
 
 
 class Limits:
-    """The windows, the pace and the pause of one registry."""
+    """The windows, the pace and the pauses of one registry and of the hosts it leads to."""
 
     def __init__(
         self,
@@ -89,51 +100,98 @@ class Limits:
         bandwidth: int | None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        rates: Mapping[RequestKind, float] | None = None,
+        random: Callable[[], float] = random_module.random,
     ) -> None:
+        """Set the ceilings: requests and blobs at once, requests a second, bytes of blobs a second.
+
+        ``rates`` are ceilings in requests a second for single kinds of requests.
+        """
         self.control = Window(control)
         self.data = Window(data)
         self._requests = Pace(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
+        self._kinds = {kind: Pace(rate, clock=clock, sleep=sleep) for kind, rate in (rates or {}).items()}
         self._bytes = Pace(bandwidth, clock=clock, sleep=sleep) if bandwidth else None
         self._clock = clock
         self._sleep = sleep
-        self._paused_until = 0.0
+        self._random = random
+        self._paused_until: dict[str, float] = {}
+        self._spread: dict[str, float] = {}
+
+    def tighten(self, *, control: int, data: int, requests_per_second: float | None, bandwidth: int | None) -> None:
+        """Take the lower of each ceiling: another who asks this registry was given these."""
+        self.control.size = min(self.control.size, control)
+        self.data.size = min(self.data.size, data)
+        self._requests = self._slower(self._requests, requests_per_second)
+        self._bytes = self._slower(self._bytes, bandwidth)
+
+    def _slower(self, pace: Pace | None, rate: float | None) -> Pace | None:
+        if not rate:
+            return pace
+        if pace is None:
+            return Pace(rate, clock=self._clock, sleep=self._sleep)
+        pace.rate = min(pace.rate, rate)
+        return pace
 
     @asynccontextmanager
-    async def request(self, *, data: bool) -> AsyncIterator[None]:
+    async def request(self, *, data: bool, kind: RequestKind | None = None) -> AsyncIterator[None]:
         """Wait for the right to send one request, and hold it; a ``data`` request holds a blob's slot already."""
+        if kind is not None and (pace := self._kinds.get(kind)) is not None:
+            # Before a permit is taken: those who wait for a slow kind must not keep the others out.
+            await pace.wait()
         if data:
             await self._wait_turn()
             yield
             return
         while True:
-            await self._wait_pause()
+            await self.wait_pause()
             async with self.control.permit():
-                if self._is_paused:
+                if self.is_paused():
                     # Throttled while this one queued: give the permit back, nothing is sent in a pause.
                     continue
                 await self._wait_turn()
                 yield
                 return
 
-    def pause(self, seconds: float) -> None:
-        """Send nothing for ``seconds``; a longer pause that is under way stays."""
-        self._paused_until = max(self._paused_until, self._clock() + seconds)
+    def pause(self, seconds: float, place: str = "") -> None:
+        """Send nothing for ``seconds`` to the registry, or to another ``place`` it leads to (an origin).
+
+        A longer pause that is under way stays.
+        """
+        now = self._clock()
+        self._paused_until = {there: until for there, until in self._paused_until.items() if until > now}
+        self._spread = {there: self._spread[there] for there in self._paused_until}
+        if now + seconds > self._paused_until.get(place, 0.0):
+            self._paused_until[place] = now + seconds
+            self._spread[place] = min(_LONGEST_SPREAD, seconds * _SPREAD)
+
+    def is_paused(self, place: str = "") -> bool:
+        """Tell whether nothing is to be sent to the registry, or to ``place``, now."""
+        return self._paused_until.get(place, 0.0) > self._clock()
+
+    async def wait_pause(self, place: str = "") -> None:
+        """Wait until something may be sent to the registry, or to ``place``.
+
+        Who waits comes back at a time of his own after the pause: all at once would be the next burst.
+        """
+        while self.is_paused(place):
+            late = self._spread[place] * self._random()
+            await self._sleep(self._paused_until[place] - self._clock() + late)
+
+    @property
+    def piece(self) -> int | None:
+        """Bytes that pass at once where they are to flow evenly under a ceiling; None where there is none."""
+        if self._bytes is None:
+            return None
+        return max(_SMALLEST_PIECE, min(_LARGEST_PIECE, int(self._bytes.rate * _BURST)))
 
     async def pass_bytes(self, count: int) -> None:
         """Wait until ``count`` bytes of blobs may have passed."""
         if self._bytes is not None:
             await self._bytes.wait(count)
 
-    @property
-    def _is_paused(self) -> bool:
-        return self._paused_until > self._clock()
-
-    async def _wait_pause(self) -> None:
-        while self._is_paused:
-            await self._sleep(self._paused_until - self._clock())
-
     async def _wait_turn(self) -> None:
-        await self._wait_pause()
+        await self.wait_pause()
         if self._requests is not None:
             await self._requests.wait()
-            await self._wait_pause()
+            await self.wait_pause()

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from syncer.errors import ImmutableTag, ProtocolViolation, SyncerError
+from syncer.errors import (
+    ContentError,
+    ImmutableTag,
+    NotFound,
+    ProtocolViolation,
+    RegistryError,
+    StatusError,
+    SyncerError,
+)
 from syncer.events import RequestKind
 from syncer.oci.reference import check_tag
 from syncer.registry.call import Call
+from syncer.registry.capabilities import Capability
+from syncer.registry.upload.proof import contradicts
 from syncer.registry.urls import redact
 
 if TYPE_CHECKING:
     from syncer.oci.manifest import Manifest
     from syncer.registry.call import Reply
     from syncer.registry.repository import RegistryRepository
+
+_CREATED = 201
 
 
 async def push(repository: RegistryRepository, manifest: Manifest, tag: str) -> None:
@@ -31,7 +43,8 @@ async def push(repository: RegistryRepository, manifest: Manifest, tag: str) -> 
     try:
         reply = await put(repository, manifest, reference)
     except ImmutableTag:
-        if not tag or not await _holds(repository, tag, manifest):
+        # ECR refuses what is there already, even when it is the same.
+        if not await _holds(repository, reference, manifest):
             raise
         return
     if manifest.subject is not None and "OCI-Subject" not in reply.headers:
@@ -40,39 +53,83 @@ async def push(repository: RegistryRepository, manifest: Manifest, tag: str) -> 
 
 
 async def put(repository: RegistryRepository, manifest: Manifest, reference: str) -> Reply:
-    """Send the PUT and check its answer."""
-    reply = await repository.client.exchange(
-        Call(
-            kind=RequestKind.MANIFEST_PUT,
-            method="PUT",
-            url=repository.client.url(f"/v2/{repository.repository}/manifests/{reference}"),
-            asked=repository.asked(reference),
-            scopes=repository.scopes,
-            expected=frozenset({200, 201, 202}),
-            headers={"Content-Type": manifest.media_type},
-            body=manifest.raw,
-            side=repository.side,
-        )
-    )
-    digest = reply.headers.get("Docker-Content-Digest", "")
-    is_ours = digest == manifest.digest
+    """Send the PUT and check its answer (reference 2.5, S13).
+
+    A registry that does not name the digest is asked for the manifest once, to see that it is one.
+
+    Raises:
+        NotFound, RegistryError: as :func:`push`.
+    """
+    reply = await _put(repository, manifest, reference)
+    named = reply.headers.get("Docker-Content-Digest", "")
     # A tag of a manifest known by sha512 may well be answered with its sha256.
-    is_comparable = digest.partition(":")[0] == manifest.digest.algorithm
-    if (digest and is_comparable and not is_ours) or (reply.status != 201 and not is_ours):  # noqa: PLR2004 - Created
-        raise ProtocolViolation(
-            f"{repository.registry} answered {reply.status} with digest {digest[:100] or 'none'} "
-            f"to the manifest {manifest.digest}",
-            registry=repository.registry,
-            method="PUT",
-            url=redact(reply.url),
-            hint="The registry changed the manifest, or something that is not a registry answers.",
-            side=repository.side,
-        )
+    if contradicts(reply, manifest.digest) or (reply.status != _CREATED and named != manifest.digest):
+        raise _violation(repository, manifest, reply, f"with digest {named[:100] or 'none'}")
+    capabilities = repository.client.capabilities
+    if not named and not capabilities.observed(Capability.STORES_MANIFESTS):
+        if not await _is_stored(repository, manifest, reference):
+            raise _violation(repository, manifest, reply, "but does not show it")
+        capabilities.learn(Capability.STORES_MANIFESTS, offered=True)
     return reply
 
 
-async def _holds(repository: RegistryRepository, tag: str, manifest: Manifest) -> bool:
+async def _put(repository: RegistryRepository, manifest: Manifest, reference: str) -> Reply:
+    """Send the PUT; when there is no such repository, have it created, where that is set up, and again."""
+    client = repository.client
+    call = Call(
+        kind=RequestKind.MANIFEST_PUT,
+        method="PUT",
+        url=client.url(f"/v2/{repository.repository}/manifests/{reference}"),
+        asked=repository.asked(reference),
+        scopes=repository.scopes,
+        expected=frozenset({200, 201, 202}),
+        headers={"Content-Type": manifest.media_type},
+        body=manifest.raw,
+        side=repository.side,
+    )
     try:
-        return (await repository.resolve(tag)).digest == manifest.digest
+        return await client.exchange(call)
+    except (NotFound, RegistryError) as error:
+        if client.creation is None or not client.creation.is_called_for(error):
+            raise
+        if not await client.creation.ensure(repository.repository):
+            raise
+    return await client.exchange(call)
+
+
+async def _is_stored(repository: RegistryRepository, manifest: Manifest, reference: str) -> bool:
+    """Ask for what was written: its digest by a HEAD, or its bytes where that tells none.
+
+    Raises:
+        RegistryError: when the registry fails at it.
+    """
+    try:
+        there = (await repository.resolve(reference)).digest
+        if there.algorithm != manifest.digest.algorithm:
+            return (await repository.fetch_manifest(reference)).raw == manifest.raw
+    except ContentError:
+        # Not there, or something that is no manifest at all.
+        return False
+    except (StatusError, ProtocolViolation) as error:
+        if error.retryable:
+            raise
+        return False
+    return there == manifest.digest
+
+
+async def _holds(repository: RegistryRepository, reference: str, manifest: Manifest) -> bool:
+    try:
+        return (await repository.resolve(reference)).digest == manifest.digest
     except SyncerError:
         return False
+
+
+def _violation(repository: RegistryRepository, manifest: Manifest, reply: Reply, problem: str) -> ProtocolViolation:
+    return ProtocolViolation(
+        f"{repository.registry} answered {reply.status} to the manifest {manifest.digest} {problem}",
+        registry=repository.registry,
+        method="PUT",
+        url=redact(reply.url),
+        hint="The registry changed the manifest, or something that is not a registry answers.",
+        side=repository.side,
+    )

@@ -26,12 +26,13 @@ PAGE_LIMIT = 32 * 1024 * 1024
 _PARSED_ON_LOOP = 256 * 1024
 _ENTRIES_AT_ONCE = 1000
 _MOST_PAGES = 100_000
+_IMPOSTOR = "Something that is not a registry may be answering: a proxy, or a log-in page."
 
 
 async def pages(
-    client: RegistryClient, call: Call, *, most: int = _MOST_PAGES
+    client: RegistryClient, call: Call, *, most: int = _MOST_PAGES, allows_empty: bool = False
 ) -> AsyncIterator[tuple[dict[str, Any], Reply]]:
-    """Yield each page of a list as its JSON object and its answer.
+    """Yield each page of a list as its JSON object and its answer; ``allows_empty`` takes a body of nothing for one.
 
     Raises:
         ProtocolViolation: when a page is no JSON object, the links lead away or in a circle, or there are
@@ -51,14 +52,30 @@ async def pages(
             )
         seen.add(url)
         reply = await client.exchange(replace(call, url=url))
-        yield await _parse(client, call, reply), reply
+        yield ({} if allows_empty and not reply.body else await _parse(client, call, reply)), reply
         url = _next(client, call, reply)
 
 
-async def entries(document: dict[str, Any], key: str) -> AsyncIterator[str]:
-    """Yield the strings of a page's list, and let others run now and then: a page may have 100,000 of them."""
+async def entries(client: RegistryClient, document: dict[str, Any], key: str, reply: Reply) -> AsyncIterator[str]:
+    """Yield the strings of a page's list, and let others run now and then: a page may have 100,000 of them.
+
+    A list that is null is empty, and what is no string (Nexus lists nulls) is left out.
+
+    Raises:
+        ProtocolViolation: when the page has no such list: an answer of something else is no empty list.
+    """
     listed = document.get(key)
-    for at, entry in enumerate(listed if isinstance(listed, list) else ()):
+    if listed is None and (key in document or "name" in document):
+        listed = []
+    if not isinstance(listed, list):
+        raise ProtocolViolation(
+            f"{client.host} answered with an object that has no list of {key}",
+            registry=client.host,
+            method="GET",
+            url=redact(reply.url),
+            hint=_IMPOSTOR,
+        )
+    for at, entry in enumerate(listed):
         if at % _ENTRIES_AT_ONCE == _ENTRIES_AT_ONCE - 1:
             await anyio.lowlevel.checkpoint()
         if isinstance(entry, str):
@@ -81,7 +98,7 @@ async def _parse(client: RegistryClient, call: Call, reply: Reply) -> dict[str, 
         method=call.method,
         url=redact(reply.url),
         side=call.side,
-        hint="Something that is not a registry may be answering: a proxy, or a log-in page.",
+        hint=_IMPOSTOR,
     )
 
 
@@ -95,6 +112,8 @@ def _next(client: RegistryClient, call: Call, reply: Reply) -> URL | None:
                 method=call.method,
                 url=redact(reply.url),
                 side=call.side,
+                hint="A list is read from one host. A registry behind a proxy must know its own name, or send relative "
+                "links.",
             )
         return url
     return None

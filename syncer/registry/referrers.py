@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from syncer.errors import MalformedManifest, NotFound, ProtocolViolation, SizeExceedsLimit, StatusError
+from syncer.errors import (
+    ContentError,
+    Denied,
+    MalformedManifest,
+    NotFound,
+    ProtocolViolation,
+    SizeExceedsLimit,
+    StatusError,
+)
 from syncer.events import RequestKind
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
@@ -40,7 +48,7 @@ _MOST_PAGES = 1000
 #: How often a list under the tag is written again without what the registry misses.
 _MOST_REPAIRS = 8
 #: A list of this size is parsed and written in a thread, to keep the loop going.
-_EXTENDED_ON_LOOP = 128 * 1024
+_CHANGED_ON_LOOP = 128 * 1024
 
 
 async def find(
@@ -58,14 +66,27 @@ async def find(
     """
     listed: list[Descriptor] | None = None
     capabilities = repository.client.capabilities
-    is_refused = repository.repository in capabilities.referrers_refused
-    if capabilities.offers(Capability.REFERRERS) is not False and not is_refused:
+    if _is_open(repository):
+        # Nobody knows yet whether there is such an API: one asks, and the others wait for what it learns.
+        async with capabilities.referrers_probe:
+            if _is_open(repository):
+                listed = await _from_api(repository, digest, artifact_type)
+    is_refused = capabilities.refuses_referrers(repository.repository)
+    if listed is None and capabilities.offers(Capability.REFERRERS) and not is_refused:
         listed = await _from_api(repository, digest, artifact_type)
     if listed is None:
         tag = fallback_tag(digest)
         listed = [] if known_tags is not None and tag not in known_tags else await _from_tag(repository, tag)
     # The API filters only if it says so (OCI-Filters-Applied); filtering again costs nothing.
     return [found for found in listed if not artifact_type or found.artifact_type == artifact_type]
+
+
+def _is_open(repository: RegistryRepository) -> bool:
+    """Tell whether neither the registry nor the repository has shown or refused the referrers API."""
+    capabilities = repository.client.capabilities
+    return capabilities.offers(Capability.REFERRERS) is None and not capabilities.refuses_referrers(
+        repository.repository
+    )
 
 
 async def _from_api(repository: RegistryRepository, digest: Digest, artifact_type: str) -> list[Descriptor] | None:
@@ -85,7 +106,10 @@ async def _from_api(repository: RegistryRepository, digest: Digest, artifact_typ
     found: list[Descriptor] = []
     is_begun = False
     try:
-        async for document, reply in pages(client, call, most=_MOST_PAGES):
+        async for document, reply in pages(client, call, most=_MOST_PAGES, allows_empty=True):
+            if not reply.body and not client.capabilities.offers(Capability.REFERRERS):
+                _refuse(repository, "with nothing")
+                return None
             found.extend(
                 Descriptor.from_json(item, where="a referrer") for item in _members(repository, document, reply)
             )
@@ -102,6 +126,10 @@ async def _from_api(repository: RegistryRepository, digest: Digest, artifact_typ
             raise
         # A repository that does not exist has no referrers either; only a registry that has shown the API knows.
         return [] if client.capabilities.offers(Capability.REFERRERS) else None
+    except ProtocolViolation as error:
+        if not is_begun:
+            error.hint = f"{error.hint} Images can be copied without what is attached to them by 'referrers: false'."
+        raise
     return found
 
 
@@ -128,35 +156,81 @@ def _is_absence(repository: RegistryRepository, error: NotFound | StatusError) -
     What is not the answer that the specification gives for an absent API is told of: signatures that
     only the API lists would be missed.
     """
-    client = repository.client
-    capabilities = client.capabilities
+    capabilities = repository.client.capabilities
     if isinstance(error, NotFound):
-        if "NAME_UNKNOWN" not in error.codes and capabilities.offers(Capability.REFERRERS) is None:
+        if "NAME_UNKNOWN" in error.codes:
+            return True
+        if not capabilities.offers(Capability.REFERRERS):
             capabilities.learn(Capability.REFERRERS, offered=False)
+        elif "MANIFEST_UNKNOWN" not in error.codes:
+            # It was there a while ago, and perhaps is on another of the machines behind this name.
+            capabilities.forget(Capability.REFERRERS)
         return True
     if capabilities.offers(Capability.REFERRERS):
         return False
     if error.status in _NOT_OFFERED:
         capabilities.learn(Capability.REFERRERS, offered=False)
-        place = "this registry"
     elif error.status in _REFUSED:
-        capabilities.referrers_refused.add(repository.repository)
-        place = str(repository)
+        _refuse(repository, str(error.status))
+        return True
     else:
         return False
-    client.notice(
-        f"the referrers API answered {error.status}: the signatures and the like of {place} are found by tags only"
-    )
+    _tell(repository, str(error.status), "this registry")
     return True
 
 
+def _refuse(repository: RegistryRepository, answer: str) -> None:
+    repository.client.capabilities.refuse_referrers(repository.repository)
+    _tell(repository, answer, str(repository))
+
+
+def _tell(repository: RegistryRepository, answer: str, place: str) -> None:
+    repository.client.notice(
+        f"the referrers API answered {answer}: the signatures and the like of {place} are found by tags only"
+    )
+
+
+async def delete(repository: RegistryRepository, digest: Digest) -> None:
+    """Delete a manifest, and take it off the list of what refers to its subject where that is kept under a tag.
+
+    distribution-spec "Deleting Manifests": a registry with the referrers API does the latter itself. Where that
+    is not known, the manifest is read first, for its subject.
+
+    Raises:
+        NotFound: when there is no such manifest.
+        RegistryError: when it cannot be deleted, or the list not be written afterwards.
+    """
+    subject: Descriptor | None = None
+    if not repository.client.capabilities.offers(Capability.REFERRERS):
+        try:
+            subject = (await repository.fetch_manifest(digest)).subject
+        except (ContentError, ProtocolViolation, StatusError) as error:
+            if isinstance(error, NotFound) or error.retryable:
+                raise
+            # What cannot be read may be deleted all the same, and is no referrer that anybody could list.
+            subject = None
+    await repository.delete(digest)
+    if subject is not None:
+        await repository.client.fallback_tags.remove(repository, subject.digest, digest)
+
+
 async def _from_tag(repository: RegistryRepository, tag: str) -> list[Descriptor]:
-    try:
-        manifest = await repository.fetch_manifest(tag)
-    except NotFound:
-        return []
+    manifest = await _held(repository, tag)
     # Anybody can push anything under such a tag; what is no index lists nothing.
-    return list(manifest.manifests) if manifest.is_index else []
+    return list(manifest.manifests) if manifest is not None and manifest.is_index else []
+
+
+async def _held(repository: RegistryRepository, tag: str) -> Manifest | None:
+    """Return what the tag of a list stands for; None when there is no such tag."""
+    try:
+        return await repository.fetch_manifest(tag)
+    except NotFound:
+        return None
+    except Denied:
+        # Artifactory denies what is not there. A list that is there and may not be read is another matter.
+        if tag in [listed async for listed in repository.tags()]:
+            raise
+        return None
 
 
 class FallbackTags:
@@ -177,31 +251,56 @@ class FallbackTags:
             current = await self._current(repository, subject, tag)
             if current is not None and any(held.digest == referrer.digest for held in current.manifests):
                 return
-            stale: frozenset[str] = frozenset()
-            for is_last in (*[False] * _MOST_REPAIRS, True):
-                if current is None:
-                    extended = Manifest.parse(referrers_index([referrer]), media_types.OCI_INDEX)
-                elif current.size > _EXTENDED_ON_LOOP:
-                    extended = await anyio.to_thread.run_sync(_extended, current, referrer, stale)
-                else:
-                    extended = _extended(current, referrer, stale)
-                try:
-                    await manifests.put(repository, extended, tag)
-                except NotFound as error:
-                    # The registry no longer has what somebody listed once, and refuses the list for that.
-                    held = {one.digest for one in extended.manifests} - {referrer.digest}
-                    if is_last or not held.intersection(error.missing) or referrer.digest in error.missing:
-                        raise
-                    stale = stale.union(error.missing)
-                else:
-                    return
+            await self._write(repository, tag, current, referrer)
+
+    async def remove(self, repository: RegistryRepository, subject: Digest, referrer: Digest) -> None:
+        """Take ``referrer`` off the list under the tag of ``subject``, if there is one and it is on it.
+
+        Raises:
+            RegistryError: when the list cannot be read or written.
+        """
+        tag = fallback_tag(subject)
+        async with self._alone(repository.repository, tag):
+            try:
+                current = await _held(repository, tag)
+            except ContentError:
+                # Something that is no list: nothing to be taken off.
+                return
+            if current and current.is_index and any(held.digest == referrer for held in current.manifests):
+                await self._write(repository, tag, current, None, frozenset({str(referrer)}))
+
+    async def _write(
+        self,
+        repository: RegistryRepository,
+        tag: str,
+        current: Manifest | None,
+        referrer: Descriptor | None,
+        stale: frozenset[str] = frozenset(),
+    ) -> None:
+        """Write the list with ``referrer`` and without what is ``stale``, or what the registry has no longer."""
+        added = () if referrer is None else (referrer,)
+        own = frozenset(one.digest for one in added)
+        for is_last in (*[False] * _MOST_REPAIRS, True):
+            if current is None:
+                changed = Manifest.parse(referrers_index(added), media_types.OCI_INDEX)
+            elif current.size > _CHANGED_ON_LOOP:
+                changed = await anyio.to_thread.run_sync(_changed, current, added, stale)
+            else:
+                changed = _changed(current, added, stale)
+            try:
+                await manifests.put(repository, changed, tag)
+            except NotFound as error:
+                # The registry no longer has what somebody listed once, and refuses the list for that.
+                held = {one.digest for one in changed.manifests} - own
+                if is_last or not held.intersection(error.missing) or own.intersection(error.missing):
+                    raise
+                stale = stale.union(error.missing)
+            else:
+                return
 
     async def _current(self, repository: RegistryRepository, subject: Digest, tag: str) -> Manifest | None:
-        try:
-            current = await repository.fetch_manifest(tag)
-        except NotFound:
-            return None
-        if current.is_index:
+        current = await _held(repository, tag)
+        if current is None or current.is_index:
             return current
         raise MalformedManifest(
             f"{repository.asked(tag)} should list what refers to {subject}, but it is no index",
@@ -226,8 +325,8 @@ class FallbackTags:
                 self._locks[key] = (lock, users - 1)
 
 
-def _extended(current: Manifest, referrer: Descriptor, stale: Collection[str]) -> Manifest:
-    """Return the list with ``referrer`` at its end and without what is ``stale``; the rest stays as it is.
+def _changed(current: Manifest, added: Collection[Descriptor], stale: Collection[str]) -> Manifest:
+    """Return the list with ``added`` at its end and without what is ``stale``; the rest stays as it is.
 
     Raises:
         MalformedManifest: when it is nested too deep to be written again.
@@ -236,7 +335,7 @@ def _extended(current: Manifest, referrer: Descriptor, stale: Collection[str]) -
     document = parse_object(current.raw)
     # Some tools write an empty list as null, or not at all.
     kept = [entry for entry in document.get("manifests") or () if entry["digest"] not in stale]
-    document["manifests"] = [*kept, referrer.to_json()]
+    document["manifests"] = [*kept, *(referrer.to_json() for referrer in added)]
     try:
         raw = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     except (RecursionError, ValueError):

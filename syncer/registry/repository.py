@@ -6,19 +6,27 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from syncer.errors import DigestMismatch, Side, StatusError, Unsupported
+from syncer.errors import (
+    ContentError,
+    DigestMismatch,
+    ImmutableTag,
+    NotFound,
+    QuotaExceeded,
+    Side,
+    StatusError,
+    Unsupported,
+)
 from syncer.events import RequestKind
 from syncer.oci import media_types
 from syncer.oci.descriptor import MAX_SIZE, Descriptor
 from syncer.oci.digest import Digest, is_digest
 from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
-from syncer.oci.reference import check_tag, is_tag
-from syncer.registry import manifests, referrers, upload
+from syncer.oci.reference import check_tag
+from syncer.registry import manifests, referrers, tags, upload
 from syncer.registry.auth import Scope
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
 from syncer.registry.download import BlobDownload
-from syncer.registry.paging import PAGE_LIMIT, entries, pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -33,10 +41,12 @@ _ACCEPT = {"Accept": media_types.ACCEPT_MANIFESTS}
 _PARSED_ON_LOOP = 256 * 1024
 #: What a registry answers to a HEAD it does not do.
 _HEAD_REFUSED = frozenset({400, 405, 406, 501})
+#: What a registry answers to a DELETE it does not do.
+_DELETE_REFUSED = frozenset({400, 405, 501})
 
 
 class RegistryRepository:
-    """A repository, reached over HTTP (implements Source, Target, ReferrerLister, Deleter and Throttled)."""
+    """A repository, reached over HTTP (implements Source, Target and what else content.py has for one)."""
 
     def __init__(self, client: RegistryClient, name: str, side: Side | None = None) -> None:
         self._client = client
@@ -77,18 +87,32 @@ class RegistryRepository:
             RegistryError: when the registry cannot say.
         """
         _check(reference)
-        if self._client.capabilities.offers(Capability.MANIFEST_HEAD) is not False:
+        capabilities = self._client.capabilities
+        is_unheaded = False
+        if capabilities.offers(Capability.MANIFEST_HEAD) is not False:
             try:
                 reply = await self._client.exchange(self._manifest_call(RequestKind.MANIFEST_HEAD, "HEAD", reference))
             except StatusError as error:
                 if error.status not in _HEAD_REFUSED:
                     raise
-                self._client.capabilities.learn(Capability.MANIFEST_HEAD, offered=False)
+                is_unheaded = True
             else:
                 described = _described(reply, reference)
                 if described is not None:
                     return described
-        return (await self.fetch_manifest(reference)).descriptor
+                is_unheaded = _stated(reply) is None
+        is_answered = False
+        try:
+            found = await self.fetch_manifest(reference)
+            is_answered = True
+        except NotFound:
+            is_answered = True
+            raise
+        finally:
+            if is_unheaded and is_answered:
+                # Only the GET shows that it was HEAD, and not this manifest, that the registry could not answer.
+                capabilities.learn(Capability.MANIFEST_HEAD, offered=False)
+        return found.descriptor
 
     async def fetch_manifest(self, reference: str) -> Manifest:
         """Return the manifest, hashed; bytes that are not those of the digest are asked for once more.
@@ -106,9 +130,10 @@ class RegistryRepository:
             reply = await self._client.exchange(call)
             try:
                 return await _parse(reply, digest)
-            except DigestMismatch as error:
+            except ContentError as error:
                 error.side = self.side
-                if is_last:
+                error.message = f"{self.asked(reference)}: {error.message}"
+                if is_last or not isinstance(error, DigestMismatch):
                     raise
         raise AssertionError  # the loop returns or raises
 
@@ -130,23 +155,14 @@ class RegistryRepository:
 
         Raises:
             NotFound: when there is no such repository.
-            ProtocolViolation: when the pages lead away or in a circle.
+            ProtocolViolation: when a page is no list of tags, or the pages lead away or in a circle.
         """
-        call = Call(
-            kind=RequestKind.TAGS,
-            method="GET",
-            url=self._client.url(f"/v2/{self._name}/tags/list"),
-            asked=str(self),
-            scopes=self.scopes,
-            side=self.side,
-            limit=PAGE_LIMIT,
-        )
-        seen: set[str] = set()
-        async for document, _ in pages(self._client, call):
-            async for tag in entries(document, "tags"):
-                if tag not in seen and is_tag(tag):
-                    seen.add(tag)
-                    yield tag
+        async for tag, _ in tags.described(self):
+            yield tag
+
+    def described_tags(self) -> AsyncIterator[tuple[str, Digest | None]]:
+        """Yield every tag with its digest where the list has it; see :func:`tags.described`."""
+        return tags.described(self)
 
     async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> BlobSession | BlobOutcome:
         """Make the blob present or open an upload, in one POST; see :func:`upload.begin`."""
@@ -169,36 +185,47 @@ class RegistryRepository:
             NotFound: when there is no such tag.
             Unsupported: when the registry deletes by digest only, or not at all.
         """
-        await self._delete(check_tag(tag))
+        await self.delete(check_tag(tag))
 
     async def delete_manifest(self, digest: Digest) -> None:
-        """Remove the manifest, and with it its tags.
+        """Remove the manifest, and with it its tags and its place on the list of what refers to its subject.
 
         Raises:
             NotFound: when there is no such manifest.
             Unsupported: when the registry does not delete.
         """
-        await self._delete(Digest(digest))
+        await referrers.delete(self, Digest(digest))
 
     def data_slot(self) -> AbstractAsyncContextManager[None]:
         """Wait for, and hold, the right to move one blob from or to this registry."""
         return self._client.limits.data.permit()
 
-    async def _delete(self, reference: str) -> None:
+    async def delete(self, reference: str) -> None:
+        """Send the DELETE of a tag or digest, and nothing else; see :meth:`delete_tag` and :meth:`delete_manifest`."""
         call = Call(
             kind=RequestKind.DELETE,
             method="DELETE",
             url=self._client.url(f"/v2/{self._name}/manifests/{reference}"),
             asked=self.asked(reference),
-            scopes=(Scope.repository(self._name, "delete"),),
+            # Quay gives no token at all to who names an action that it does not know.
+            scopes=(Scope.repository(self._name, self._client.capabilities.traits.delete_scope),),
             expected=frozenset({200, 202, 204}),
             side=self.side,
         )
         try:
             await self._client.exchange(call)
+        except (ImmutableTag, QuotaExceeded):
+            # These come as 400 too, and say why.
+            raise
         except StatusError as error:
-            if error.status not in _HEAD_REFUSED:
+            if error.status not in _DELETE_REFUSED:
                 raise
+            hint = "Deletion is switched off there."
+            if ":" not in reference:
+                hint = (
+                    "Deletion is switched off there, or works by digest only: that removes the manifest, and with it "
+                    "every tag that points to it."
+                )
             raise Unsupported(
                 f"nothing was deleted: {error.message}",
                 status=error.status,
@@ -207,7 +234,7 @@ class RegistryRepository:
                 method=error.method,
                 url=error.url,
                 side=self.side,
-                hint="Deletion is switched off there, or works by digest only.",
+                hint=hint,
             ) from error
 
     def _manifest_call(self, kind: RequestKind, method: str, reference: str) -> Call:
@@ -230,13 +257,18 @@ def _check(reference: str) -> None:
         check_tag(reference)
 
 
-def _described(reply: Reply, reference: str) -> Descriptor | None:
-    """Return the descriptor that the headers of a HEAD give, or None when they do not say enough."""
+def _stated(reply: Reply) -> tuple[str, int] | None:
+    """Return the digest and the length that the headers of a HEAD give, or None when one is missing."""
     digest = reply.headers.get("Docker-Content-Digest", "")
     length = reply.headers.get("Content-Length", "")
     if not is_digest(digest) or not length.isdigit() or not length.isascii() or length == "0":
         return None
-    size = int(length[:20])
+    return digest, int(length[:20])
+
+
+def _described(reply: Reply, reference: str) -> Descriptor | None:
+    """Return the descriptor that the headers of a HEAD give, or None when they do not say enough."""
+    digest, size = _stated(reply) or ("", MAX_SIZE)
     if size >= MAX_SIZE:
         return None
     if ":" in reference and digest != reference:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from syncer.oci.reference import DOCKER_HUB
+from syncer.registry.proxies import ProxySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: The host that serves the Docker Hub's API; ``docker.io`` is only its name.
 HUB_API_HOST = "registry-1.docker.io"
@@ -35,7 +40,7 @@ class TimeoutSettings:
     """How long to wait, in seconds.
 
     Attributes:
-        connect: for a connection to be made.
+        connect: for a connection to one address; twice that for all there is to a connection.
         read: for the next bytes of an answer.
         commit: for the answer to a blob that was sent whole; registries hash or copy it first.
         stall: for the target to take more bytes of a blob.
@@ -47,21 +52,6 @@ class TimeoutSettings:
     commit: float = 300.0
     stall: float = 60.0
     slowest: int = 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProxySettings:
-    """The HTTP proxies of the environment, as curl and Go's tools read them; empty for none.
-
-    Attributes:
-        http: the URL of the proxy for plain HTTP.
-        https: the URL of the proxy for TLS, which is tunnelled through it (CONNECT).
-        exceptions: hosts, domains, addresses and networks that are reached directly (``NO_PROXY``).
-    """
-
-    http: str = field(default="", repr=False)
-    https: str = field(default="", repr=False)
-    exceptions: tuple[str, ...] = ()
 
 
 class UploadForm(StrEnum):
@@ -106,10 +96,12 @@ class CreationSettings:
         kind: by which means it is created.
         command: the program and its arguments, for COMMAND; ``{registry}``, ``{repository}`` and ``{project}``
             stand for names. It is run without a shell.
+        environ: the environment of the program; None for that of this process.
     """
 
     kind: CreationKind
     command: tuple[str, ...] = ()
+    environ: Mapping[str, str] | None = field(default=None, repr=False, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +119,7 @@ class RegistrySettings:
         user_agent: what the registry is told about who asks.
         timeouts: how long to wait.
         proxies: through which proxies it is reached.
+        trusted_hosts: hosts that it may lead to wherever they are: names, ``*.domain``, each with ``:port`` or not.
         upload: how blobs are sent.
         creation: how missing repositories are created; None to leave it.
     """
@@ -141,6 +134,7 @@ class RegistrySettings:
     user_agent: str = "syncer"
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     proxies: ProxySettings = field(default_factory=ProxySettings)
+    trusted_hosts: tuple[str, ...] = ()
     upload: UploadSettings = field(default_factory=UploadSettings)
     creation: CreationSettings | None = None
 

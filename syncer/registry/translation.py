@@ -7,20 +7,29 @@ import os
 import socket
 import ssl
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import http_exceptions
+from yarl import URL
 
-from syncer.errors import CertificateError, ConnectionFailed, ProtocolViolation, RegistryError, Timeout
+from syncer.errors import (
+    CertificateError,
+    ConnectionFailed,
+    Denied,
+    ProtocolViolation,
+    RegistryError,
+    ServerFailure,
+    StatusError,
+    Timeout,
+)
 from syncer.oci.reference import DOCKER_HUB
 from syncer.registry.settings import HUB_API_HOST
 from syncer.registry.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from yarl import URL
 
 #: What aiohttp and the operating system raise on the way to an answer and through its body.
 FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError, TimeoutError, ValueError)
@@ -34,33 +43,61 @@ _HANGING_UP = frozenset({None, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE
 
 
 @contextmanager
-def translated(registry: str, method: str, url: URL) -> Iterator[None]:
-    """Turn everything aiohttp and the operating system raise into a RegistryError."""
+def translated(registry: str, method: str, url: URL, *, proxy: str = "") -> Iterator[None]:
+    """Turn everything aiohttp and the operating system raise into a RegistryError.
+
+    ``proxy`` is the one through which ``url`` was asked, without its password.
+    """
     try:
         yield
     except FOREIGN as error:
-        raise _translation(error, registry, method, url) from None
+        if proxy and isinstance(error, aiohttp.ClientHttpProxyError):
+            raise proxy_refusal(error.status, registry, method, url, proxy) from None
+        raise _translation(error, registry, method, url, proxy) from None
 
 
-def _translation(error: Exception, registry: str, method: str, url: URL) -> RegistryError:
+def proxy_refusal(status: int, registry: str, method: str, url: URL, proxy: str) -> RegistryError:
+    """Return the error for a ``proxy`` that answered ``status`` in place of whom it was to connect to."""
+    there = place(registry, url)
+    kind: type[StatusError]
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        kind, message = Denied, f"the proxy {proxy} wants a user name and password, or other ones, for {there}"
+        hint = "They go into the proxy's URL, before the host and an @, with special characters percent-encoded."
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind, message = ServerFailure, f"the proxy {proxy} cannot reach {there}: status {status}"
+        hint = "Check the host's name and port, and the proxy; NO_PROXY names what is reached directly."
+    else:
+        kind, message = Denied, f"the proxy {proxy} refuses the connection to {there}: status {status}"
+        hint = "Let the proxy allow it, or name the host in NO_PROXY."
+    # Said of the proxy: no credentials of the registry's are at fault.
+    return kind(message, status=status, registry=proxy, method=method, url=redact(url), hint=hint)
+
+
+def _translation(error: Exception, registry: str, method: str, url: URL, proxy: str) -> RegistryError:
     """Return the error that a foreign ``error`` is."""
-    place = _place(registry, url)
+    there = place(registry, url) + (f", through the proxy {proxy}" if proxy else "")
     cause = _tls_cause(error)
     if cause is not None:
-        kind, message, hint = _of_tls(cause, place)
+        kind, message, hint = _of_tls(cause, there)
     elif isinstance(error, aiohttp.ClientConnectorError):
-        kind, message, hint = _of_connecting(error, place, is_secure=url.scheme == "https")
+        if proxy and error.host == URL(proxy).raw_host:
+            there = f"the proxy {proxy} for {place(registry, url)}"
+            kind, message, _ = _of_connecting(error, there, is_secure=False)
+            hint = "Check the proxy's address in HTTPS_PROXY, HTTP_PROXY or the spec, and that it is running."
+        else:
+            kind, message, hint = _of_connecting(error, there, is_secure=url.scheme == "https")
     else:
-        kind, message, hint = _of_exchange(error, place)
+        kind, message, hint = _of_exchange(error, there)
         if not hint and url.scheme == "http" and _is_like_tls(error):
             hint = WANTS_TLS
     translation = kind(message, registry=registry, method=method, url=redact(url), hint=hint)
     if isinstance(translation, ConnectionFailed):
         translation.is_absent = _is_absent(error)
+        translation.is_nameless = translation.is_absent and isinstance(error, aiohttp.ClientConnectorDNSError)
     return translation
 
 
-def _place(registry: str, url: URL) -> str:
+def place(registry: str, url: URL) -> str:
     """Name who failed: the registry, or the token service or storage that it led to."""
     there = url.host_port_subcomponent or ""
     host = HUB_API_HOST if registry == DOCKER_HUB else registry
@@ -142,7 +179,7 @@ def _of_tls(cause: ssl.SSLError | ssl.CertificateError, place: str) -> tuple[typ
         return (
             CertificateError,
             f"the certificate of {place} is not trusted: {detail}",
-            "Set 'tls: {ca: FILE}' to the authority that signed it.",
+            "Set 'tls: {ca: FILE}' in the spec to the authority that signed it, or put that authority into certs.d.",
         )
     if reason in _NOT_TLS:
         return CertificateError, f"{place} does not speak TLS", WANTS_PLAIN

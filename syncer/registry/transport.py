@@ -1,39 +1,59 @@
 """One HTTP exchange: the only module that touches aiohttp's session.
 
 A send is one hop: no redirect is followed, no cookie kept, no body decompressed and nothing sent
-twice. Everything aiohttp and the operating system can raise leaves as a RegistryError.
+twice. Everything aiohttp and the operating system can raise leaves as a RegistryError. Every wait
+has a deadline: for a connection, for the answer's headers, and by the pace of its body.
 """
 
 from __future__ import annotations
 
-import ssl
-from contextlib import asynccontextmanager, contextmanager
+import math
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
+from yarl import URL
 
 from syncer import events
-from syncer.errors import CertificateError, ConnectionFailed, RegistryError, SizeExceedsLimit
-from syncer.registry.translation import FOREIGN, translated
+from syncer.errors import ConnectionFailed, RegistryError, SizeExceedsLimit, Timeout, UnsafeAddress
+from syncer.registry import certificates
+from syncer.registry.addresses import kind_of
+from syncer.registry.proxies import proxy_for
+from syncer.registry.resolver import Guard, GuardedResolver, PlainResolver, system_lookup
+from syncer.registry.translation import FOREIGN, place, proxy_refusal, translated
 from syncer.registry.urls import Origin, redact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+    from types import SimpleNamespace
 
     from multidict import CIMultiDictProxy
-    from yarl import URL
 
     from syncer.events import Observer, RequestKind
-    from syncer.registry.settings import RegistrySettings
+    from syncer.registry.addresses import Classifier
+    from syncer.registry.proxies import Proxy
+    from syncer.registry.resolver import Lookup
+    from syncer.registry.settings import RegistrySettings, TimeoutSettings
 
 #: Registries echo tokens and policies in headers; aiohttp's own 8 KiB is too little for some.
 _LONGEST_HEADER = 64 * 1024
 _READ_BUFFER = 1024 * 1024
+#: After these a registry may hash or copy what it got before it answers.
+_CARRY_BLOBS = frozenset({events.RequestKind.UPLOAD_PATCH, events.RequestKind.UPLOAD_PUT})
 _KEEP_ALIVE = 60.0
 #: Unread bytes that are worth reading to keep a connection instead of opening another.
 _WORTH_DRAINING = 64 * 1024
+#: Seconds that they are waited for.
+_DRAINING_DEADLINE = 1.0
+#: How many times the time for one address, in all: a host may have several, and a proxy answers before the host does.
+_ADDRESSES_IN_VAIN = 2
+#: Bytes per second at which a body that is sent in one piece is taken, where no other floor is set.
+_SLOWEST_TAKING = 1024
+#: Bytes that are written at once; aiohttp warns of more.
+_WHOLE_BODY = 1024 * 1024
+_PROXY_AUTHENTICATION_REQUIRED = 407
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +65,42 @@ class HttpRequest:
     url: URL
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    #: Awaited between connecting and sending: the last moment to wait.
+    ready: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+
+
+class Headway:
+    """Tells when the other side sends too little: under ``slowest`` bytes a second over ``stall`` seconds of waiting.
+
+    Only the time counts that was spent waiting for bytes. What we spend on passing them on does not:
+    a slow target or a ceiling of our own is no fault of the source's.
+    """
+
+    def __init__(self, slowest: int, stall: float) -> None:
+        self._slowest = slowest
+        self._stall = stall
+        self._waited = 0.0
+        self._received = 0
+
+    def is_too_slow(self, seconds: float, count: int) -> bool:
+        """Take note of ``count`` bytes that were waited for for ``seconds``, and tell whether that is enough of it."""
+        self._waited += seconds
+        self._received += count
+        if self._waited < self._stall:
+            return False
+        is_slow = self._received < self._slowest * self._waited
+        self._waited, self._received = 0.0, 0
+        return is_slow
 
 
 class HttpResponse:
     """An answer whose body has not been read yet; valid within the context it came from."""
 
-    def __init__(self, response: aiohttp.ClientResponse, registry: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, registry: str, timeouts: TimeoutSettings) -> None:
         self._response = response
         self._registry = registry
+        self._timeouts = timeouts
+        self._headway = Headway(timeouts.slowest, timeouts.stall)
 
     @property
     def status(self) -> int:
@@ -78,10 +126,24 @@ class HttpResponse:
         """Return what has arrived, at least one byte; empty at the end of the body.
 
         Raises:
-            TransportError: when the connection fails before the end.
+            TransportError: when the connection fails before the end, or brings next to nothing for too long.
         """
+        began = anyio.current_time()
         with translated(self._registry, self.method, self.url):
-            return await self._response.content.readany()
+            part = await self._response.content.readany()
+        if (
+            part
+            and self._headway.is_too_slow(anyio.current_time() - began, len(part))
+            and not self._response.content.at_eof()
+        ):
+            self._response.close()
+            raise Timeout(
+                f"{place(self._registry, self.url)} sends less than {self._timeouts.slowest} bytes a second",
+                registry=self._registry,
+                method=self.method,
+                url=redact(self.url),
+            )
+        return part
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body, of at most ``limit`` bytes.
@@ -111,16 +173,41 @@ class HttpResponse:
         return b"".join(parts)
 
 
-class Transport:
-    """The connections of one registry and of wherever it redirects to."""
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Which connections serve a URL: those of the registry itself or the others, through which proxy."""
 
-    def __init__(self, settings: RegistrySettings, observer: Observer, *, clock: Callable[[], float]) -> None:
+    is_home: bool
+    proxy: Proxy | None
+
+    @property
+    def key(self) -> tuple[bool, bool]:
+        """What a session is kept under."""
+        return self.is_home, self.proxy is not None
+
+
+class Transport:
+    """The connections of one registry and of wherever it leads."""
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        observer: Observer,
+        *,
+        clock: Callable[[], float],
+        lookup: Lookup = system_lookup,
+        classify: Classifier = kind_of,
+    ) -> None:
+        """Keep what is needed; ``lookup`` and ``classify`` say which addresses names have, and what those are."""
         self._settings = settings
         self._observer = observer
         self._clock = clock
-        self._home_origin: Origin | None = None
-        self._home: aiohttp.ClientSession | None = None
-        self._foreign: aiohttp.ClientSession | None = None
+        self._lookup = lookup
+        self._classify = classify
+        self._home: Origin | None = None
+        self._guard: Guard | None = None
+        self._contexts = certificates.Contexts()
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._answered: set[Origin] = set()
 
     async def open(self, home: Origin) -> None:
@@ -128,21 +215,25 @@ class Transport:
 
         Raises:
             CertificateError: when a configured certificate or key cannot be read.
+            RegistryError: when the proxy of the registry is not an HTTP proxy.
         """
-        self._home_origin = home
-        self._home = self._session(await anyio.to_thread.run_sync(self._home_context))
-        tls = self._settings.tls
-        if tls.cert or tls.insecure:
-            # Neither our certificate nor our leniency is meant for the hosts that a registry redirects to.
-            self._foreign = self._session(await anyio.to_thread.run_sync(self._foreign_context))
-        else:
-            self._foreign = self._home
+        if not certificates.is_plain(self._settings):
+            self._contexts = await anyio.to_thread.run_sync(certificates.contexts_of, self._settings)
+        self._guard = Guard(
+            registry=self._settings.host,
+            home=home,
+            is_home_proxied=self._proxy(URL(str(home))) is not None,
+            trusted_hosts=self._settings.trusted_hosts,
+            lookup=self._lookup,
+            classify=self._classify,
+        )
+        self._home = home
 
     async def close(self) -> None:
         """Close every connection."""
-        sessions = {session for session in (self._home, self._foreign) if session is not None}
-        self._home = self._foreign = None
-        for session in sessions:
+        sessions, self._sessions = self._sessions, {}
+        self._home = self._guard = None
+        for session in sessions.values():
             await session.close()
 
     @asynccontextmanager
@@ -152,18 +243,19 @@ class Transport:
         Raises:
             TransportError: when no answer comes.
             CertificateError: when the other side cannot prove who it is.
+            UnsafeAddress: when the registry led to where it must not lead; nothing was sent.
+            Denied: when the proxy refuses.
             ProtocolViolation: when the answer is not HTTP.
         """
-        session = self._home if self._is_home(request.url) else self._foreign
-        if session is None:
+        if self._home is None:
             raise RegistryError(f"the client of {self._settings.host} is closed", registry=self._settings.host)
         started = self._clock()
         status = 0
         try:
-            response = await self._answer(session, request)
+            response = await self._answer(request)
             status = response.status
             try:
-                yield HttpResponse(response, self._settings.host)
+                yield HttpResponse(response, self._settings.host, self._settings.timeouts)
                 await _drain(response)
             finally:
                 response.close()
@@ -178,39 +270,87 @@ class Transport:
                 )
             )
 
-    async def _answer(self, session: aiohttp.ClientSession, request: HttpRequest) -> aiohttp.ClientResponse:
+    async def _answer(self, request: HttpRequest) -> aiohttp.ClientResponse:
         origin = Origin.of(request.url)
         try:
-            with translated(self._settings.host, request.method, request.url):
-                response = await session.request(
-                    request.method,
-                    request.url,
-                    headers=request.headers,
-                    data=request.body,
-                    allow_redirects=False,
-                    timeout=self._timeout(request.kind),
-                )
+            response = await self._exchange(request, origin)
         except ConnectionFailed as error:
             # Who was there before is restarting.
             error.is_absent = error.is_absent and origin not in self._answered
             raise
+        except UnsafeAddress as error:
+            error.method, error.url = request.method, redact(request.url)
+            raise
         self._answered.add(origin)
         return response
 
-    def _is_home(self, url: URL) -> bool:
-        """Tell whether ``url`` is the registry's own: to the port for a client certificate, else to the host."""
-        there, home = Origin.of(url), self._home_origin
-        return there == home or (home is not None and there.host == home.host and not self._settings.tls.cert)
-
-    def _timeout(self, kind: RequestKind) -> aiohttp.ClientTimeout:
+    async def _exchange(self, request: HttpRequest, origin: Origin) -> aiohttp.ClientResponse:
+        proxy = self._proxy(request.url)
+        if self._guard is not None:
+            await self._guard.check(origin)
+        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy))
+        headers, proxy_headers = dict(request.headers), None
+        body = request.body
+        if isinstance(body, bytes) and len(body) > _WHOLE_BODY:
+            headers["Content-Length"] = str(len(body))
+            body = _pieces(body)
+        if proxy is not None and proxy.authorization:
+            shown = {"Proxy-Authorization": proxy.authorization}
+            if origin.is_secure:
+                # Only with the CONNECT: what is in the tunnel is not the proxy's.
+                proxy_headers = shown
+            else:
+                headers.update(shown)
         timeouts = self._settings.timeouts
-        read = timeouts.commit if kind is events.RequestKind.UPLOAD_PUT else timeouts.read
-        return aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=read)
+        with translated(self._settings.host, request.method, request.url, proxy=str(proxy or "")):
+            with anyio.fail_after(timeouts.connect * _ADDRESSES_IN_VAIN) as scope:
+                response = await session.request(
+                    request.method,
+                    request.url,
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    timeout=_timeout(request.kind, timeouts),
+                    proxy=None if proxy is None else proxy.url,
+                    proxy_headers=proxy_headers,
+                    trace_request_ctx=_Patience(scope, _answer_deadline(request, timeouts), request.ready),
+                )
+        if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
+            response.close()
+            raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
+        return response
 
-    def _session(self, context: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    def _is_home(self, there: Origin) -> bool:
+        """Tell whether ``there`` is the registry's own: to the port for a client certificate, else to the host."""
+        home = self._home
+        return there == home or (home is not None and there.host == home.host and not self._contexts.is_shown)
+
+    def _proxy(self, url: URL) -> Proxy | None:
+        proxy = proxy_for(self._settings.proxies, url)
+        tls = self._settings.tls
+        if proxy is not None and proxy.url.scheme == "https" and (self._contexts.is_shown or tls.insecure):
+            # aiohttp speaks TLS to the proxy as it does to the registry.
+            raise RegistryError(
+                f"the proxy {proxy} is spoken to in TLS, which goes neither with a client certificate nor "
+                f"with 'insecure' for {self._settings.host}",
+                registry=self._settings.host,
+                hint="Use the proxy by its http:// address; the connection to the registry is encrypted all the same.",
+            )
+        return proxy
+
+    def _session(self, route: _Route) -> aiohttp.ClientSession:
+        """Return the session of ``route``; each has connections, a resolver and a TLS context of its own."""
+        session = self._sessions.get(route.key)
+        if session is not None:
+            return session
+        context = self._contexts.home if route.is_home else self._contexts.foreign
+        resolver = PlainResolver(self._lookup) if route.proxy or not self._guard else GuardedResolver(self._guard)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEP_ALIVE, ssl=True if context is None else context
+                limit=0,
+                keepalive_timeout=_KEEP_ALIVE,
+                ssl=True if context is None else context,
+                resolver=resolver,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -219,49 +359,31 @@ class Transport:
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
+            trace_configs=[_tracing()],
         )
         _never_send_twice(session)
+        self._sessions[route.key] = session
         return session
 
-    def _home_context(self) -> ssl.SSLContext | None:
-        context = self._foreign_context()
-        tls = self._settings.tls
-        if context is None:
-            return None
-        if tls.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if tls.cert:
-            with self._loading(tls.cert):
-                context.load_cert_chain(tls.cert, tls.key or None, password=_no_password)
-        return context
 
-    def _foreign_context(self) -> ssl.SSLContext | None:
-        """Return what connections outside the registry's host are verified by; None for aiohttp's own."""
-        tls = self._settings.tls
-        if not (tls.ca or tls.cert or tls.insecure):
-            return None
-        context = ssl.create_default_context()
-        if tls.ca:
-            with self._loading(tls.ca):
-                context.load_verify_locations(cafile=tls.ca)
-        return context
-
-    @contextmanager
-    def _loading(self, file: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            raise CertificateError(
-                f"cannot load {file} for {self._settings.host}: {error}",
-                registry=self._settings.host,
-                hint="'ca', 'cert' and 'key' name PEM files; the key must fit the certificate and not be encrypted.",
-            ) from None
+def _timeout(kind: RequestKind, timeouts: TimeoutSettings) -> aiohttp.ClientTimeout:
+    read = timeouts.commit if kind in _CARRY_BLOBS else timeouts.read
+    return aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=read)
 
 
-def _no_password() -> str:
-    # Without this OpenSSL asks on the terminal for the pass phrase of an encrypted key.
-    raise ValueError("the key is encrypted")
+def _answer_deadline(request: HttpRequest, timeouts: TimeoutSettings) -> float:
+    """Return the seconds until an answer must be there with all its headers; no bound for a body that is streamed.
+
+    aiohttp bounds the wait for the next byte only: headers may drip for ever, and a body that nobody
+    takes is waited for without an end. Streamed bodies are watched by who streams them.
+    """
+    size = 0
+    if request.body is not None:
+        if not isinstance(request.body, bytes):
+            return math.inf
+        size = len(request.body)
+    read = timeouts.commit if request.kind in _CARRY_BLOBS else timeouts.read
+    return 2 * read + size / (timeouts.slowest or _SLOWEST_TAKING)
 
 
 def _never_send_twice(session: aiohttp.ClientSession) -> None:
@@ -274,13 +396,53 @@ def _never_send_twice(session: aiohttp.ClientSession) -> None:
         session._retry_connection = False  # noqa: SLF001 - see above
 
 
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(body), _WHOLE_BODY):
+        yield body[at : at + _WHOLE_BODY]
+
+
+class _Patience:
+    """How long one request is waited for: until it has a connection, then until its answer; our pauses are free."""
+
+    def __init__(self, scope: anyio.CancelScope, answer: float, ready: Callable[[], Awaitable[None]] | None) -> None:
+        self._scope = scope
+        self._answer = answer
+        self._ready = ready
+
+    async def connected(self) -> None:
+        """Wait once more for leave to send, over a new connection: making it took a while."""
+        self._scope.deadline = math.inf
+        if self._ready is not None:
+            await self._ready()
+        self.sent()
+
+    def sent(self) -> None:
+        """Bound the wait for the answer."""
+        self._scope.deadline = anyio.current_time() + self._answer
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Return what tells each request's :class:`_Patience` that it has its connection."""
+
+    async def created(_session: object, context: SimpleNamespace, _event: object) -> None:
+        patience: _Patience = context.trace_request_ctx
+        await patience.connected()
+
+    async def reused(_session: object, context: SimpleNamespace, _event: object) -> None:
+        patience: _Patience = context.trace_request_ctx
+        patience.sent()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(created)
+    trace.on_connection_reuseconn.append(reused)
+    return trace
+
+
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read what little is left of a body, so that the connection can be used again."""
     length = response.content_length
     if response.closed or length is None or length > _WORTH_DRAINING:
         return
-    try:
+    with anyio.move_on_after(_DRAINING_DEADLINE), suppress(*FOREIGN):
         while await response.content.readany():
             pass
-    except FOREIGN:
-        return

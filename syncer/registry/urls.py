@@ -135,7 +135,11 @@ def _parameters(header: str, at: int) -> tuple[dict[str, str], int]:
     found: dict[str, str] = {}
     text, quoted = "", False
     while at < len(header) and (quoted or header[at] != ","):
-        if header[at] == '"':
+        if quoted and header[at] == "\\":
+            # A quoted pair (RFC 9110 section 5.6.4): what follows stands for itself, a quote too.
+            text += header[at + 1 : at + 2]
+            at += 1
+        elif header[at] == '"':
             quoted = not quoted
         elif header[at] == ";" and not quoted:
             _note(found, text)
@@ -160,10 +164,11 @@ def redact(url: URL | str) -> str:
     """
     text = str(url).partition("#")[0]
     head, mark, query = text.partition("?")
-    scheme, separator, rest = head.partition("://")
-    if separator:
+    # A Location may be without a scheme (RFC 3986 section 4.2), and is shown before it is resolved.
+    scheme, separator, rest = head.partition("//")
+    if separator and scheme[-1:] in ("", ":"):
         authority, slash, path = rest.partition("/")
-        head = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+        head = f"{scheme}//{authority.rpartition('@')[2]}{slash}{path}"
     if mark:
         shown = []
         for pair in query.split("&"):

@@ -8,25 +8,30 @@ from syncer.spec.loader import load_spec, parse_spec
 from syncer.spec.routing import RepositoryPattern, RepositoryTemplate
 from syncer.spec.selection import TagPattern, TagSelection
 from syncer.spec.values import (
+    Creation,
     Defaults,
     LayoutSpec,
     Limits,
     PasswordCredentials,
     Place,
+    Proxy,
     RegistrySpec,
     Secret,
     Spec,
     SyncEntry,
     TlsFiles,
     TokenCredentials,
+    Upload,
 )
 
 __all__ = [
+    "Creation",
     "Defaults",
     "LayoutSpec",
     "Limits",
     "PasswordCredentials",
     "Place",
+    "Proxy",
     "RegistrySpec",
     "RepositoryPattern",
     "RepositoryTemplate",
@@ -37,6 +42,7 @@ __all__ = [
     "TagSelection",
     "TlsFiles",
     "TokenCredentials",
+    "Upload",
     "load_spec",
     "parse_spec",
 ]

@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
 
-from syncer.errors import SpecError, SyncerError
+from syncer.errors import InvalidReference, SpecError, SyncerError
 from syncer.oci.platform import Platform
 from syncer.oci.reference import check_host
 from syncer.spec.selection import TagPattern
-from syncer.spec.values import Secret
+from syncer.spec.values import Creation, Proxy, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,10 @@ _UNITS = {"B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3} | {
     unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)
 }
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[kK]B|MB|GB|KiB|MiB|GiB)/s")
+_SIZE = re.compile(r"([0-9]{1,12})\s*(B|[kK]B|MB|GB|KiB|MiB|GiB)")
+_PROXY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/?#\s]*@)?(?P<host>[^@/?#\s]+)/?")
+#: The words of upload.form; :class:`syncer.registry.settings.UploadForm` has the same, and a test holds it.
+UPLOAD_FORMS = ("auto", "single-post", "put", "stream", "chunks")
 
 
 class SpecModel(BaseModel):
@@ -88,6 +92,71 @@ def parse_bandwidth(text: str) -> int:
     return int(rate)
 
 
+def parse_chunk(text: str) -> int:
+    """Return ``16MiB`` in bytes.
+
+    Raises:
+        SpecError: without a place, when it is anything else, or not from 64 KiB to 1 GiB.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise SpecError(f"expected a size such as 16MiB, not {text[:80]!r}", hint="Write a number and a unit of bytes.")
+    size = int(match[1]) * int(_UNITS[match[2]])
+    if not 64 * _UNITS["KiB"] <= size <= _UNITS["GiB"]:
+        raise SpecError(f"expected a size from 64KiB to 1GiB, not {text[:80]!r}")
+    return size
+
+
+def parse_proxy(text: str) -> Proxy:
+    """Return what ``none`` or ``http[s]://[user:password@]host[:port]`` stands for.
+
+    Raises:
+        SpecError: without a place and without the text, which may hold a password.
+    """
+    if text == "none":
+        return Proxy()
+    match = _PROXY.fullmatch(text)
+    scheme = match["scheme"].lower() if match else ""
+    if scheme.startswith("socks"):
+        raise SpecError("SOCKS proxies are not supported", hint="Name an HTTP proxy, or write 'none'.")
+    if match is None or scheme not in ("http", "https") or not _is_host(match["host"]):
+        hint = "Write http://[user:password@]host:port, without a path."
+        raise SpecError("expected 'none' or the URL of a proxy", hint=hint)
+    return Proxy(url=Secret(text))
+
+
+def _is_host(text: str) -> bool:
+    try:
+        check_host(text)
+    except InvalidReference:
+        return False
+    return True
+
+
+def parse_trusted(text: str) -> str:
+    """Return the host name or ``*.domain``, each with ``:port`` or not, in lower case.
+
+    Raises:
+        InvalidReference: when it is neither.
+    """
+    star = "*." if text.startswith("*.") else ""
+    name = text.removeprefix(star)
+    # Not check_host's result: that gives the Docker Hub's names one meaning, and here each stands for itself.
+    check_host(name)
+    return f"{star}{name.lower()}"
+
+
+def _creation(value: Any) -> Any:
+    if value in ("harbor", "ecr"):
+        return Creation(kind=value)
+    if isinstance(value, list) and value and all(isinstance(word, str) and word for word in value):
+        return Creation(kind="command", command=tuple(value))
+    hint = "Write harbor, ecr, or a list like [./create-repository, '{repository}']."
+    shown = f", not {value[:80]!r}" if isinstance(value, str) else ""
+    expected = "'harbor', 'ecr', or a list of a program and its arguments"
+    raise invalid(expected, f"expected {expected}{shown}", hint)
+
+
 def _filled(value: Any) -> Any:
     if isinstance(value, str) and not value:
         raise invalid("a text that is not empty", "expected a text that is not empty", "An empty variable may be why.")
@@ -99,6 +168,12 @@ def _some(value: Any) -> Any:
     if value in ([], {}):
         raise invalid("at least one", "expected at least one, and there is none")
     return value
+
+
+def _one_of(text: str, words: tuple[str, ...]) -> str:
+    if text not in words:
+        raise SpecError(f"expected one of {', '.join(words)}, not {text[:80]!r}")
+    return text
 
 
 def _version(text: str) -> int:
@@ -138,6 +213,41 @@ Rate = Annotated[
         parse=parse_bandwidth,
         expected="a rate such as 200MiB/s",
         schema={"type": "string", "examples": ["200MiB/s"]},
+    ),
+]
+Chunk = Annotated[
+    int,
+    Parsed(parse=parse_chunk, expected="a size such as 16MiB", schema={"type": "string", "examples": ["16MiB"]}),
+]
+ProxyText = Annotated[
+    Proxy,
+    Parsed(
+        parse=parse_proxy,
+        expected="'none' or the URL of a proxy",
+        schema={"type": "string", "examples": ["none", "http://proxy.example.com:3128"]},
+    ),
+]
+TrustedHost = Annotated[
+    str,
+    Parsed(
+        parse=parse_trusted,
+        expected="a host name or *.domain, with :port or without",
+        schema={"type": "string", "examples": ["storage.example.com", "*.example.com"]},
+    ),
+]
+Create = Annotated[
+    Creation,
+    PlainValidator(_creation),
+    WithJsonSchema(
+        {"anyOf": [{"enum": ["harbor", "ecr"]}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]},
+    ),
+]
+UploadWord = Annotated[
+    str,
+    Parsed(
+        parse=lambda text: _one_of(text, UPLOAD_FORMS),
+        expected=f"one of {', '.join(UPLOAD_FORMS)}",
+        schema={"enum": list(UPLOAD_FORMS)},
     ),
 ]
 Pattern = Annotated[
@@ -185,6 +295,9 @@ class TlsModel(SpecModel):
     ca: Text | None = Field(default=None, description="Authorities to trust besides those of the system.")
     cert: Text | None = Field(default=None, description="A client certificate, with 'key'.")
     key: Text | None = Field(default=None, description="The key of the client certificate.")
+    insecure: bool = Field(
+        default=False, description="Take any certificate: a last resort, without protection against who sits between."
+    )
 
 
 class LimitsModel(SpecModel):
@@ -197,6 +310,15 @@ class LimitsModel(SpecModel):
     bandwidth: Rate | None = Field(
         default=None, description="Bytes of blobs in one second, as 200MiB/s; up and down together."
     )
+
+
+class UploadModel(SpecModel):
+    """How blobs are sent, where a registry cannot be left to show what it takes."""
+
+    form: UploadWord = Field(
+        default="auto", description="auto, single-post, put, stream or chunks; auto goes by what the registry takes."
+    )
+    chunk: Chunk | None = Field(default=None, description="The size of a chunk, as 16MiB; for auto and chunks.")
 
 
 class RegistryModel(SpecModel):
@@ -214,6 +336,16 @@ class RegistryModel(SpecModel):
     tls: TlsModel | None = Field(default=None, description="Certificates, where the system's are not enough.")
     plain_http: bool = Field(default=False, description="Talk HTTP without TLS.")
     limits: LimitsModel | None = Field(default=None, description="Ceilings for this registry.")
+    proxy: ProxyText | None = Field(
+        default=None, description="none, or the URL of a proxy; as the environment says by default."
+    )
+    trusted_hosts: tuple[TrustedHost, ...] = Field(
+        default=(), description="Hosts that it may lead to although they are at internal addresses; *.domain for many."
+    )
+    upload: UploadModel | None = Field(default=None, description="How blobs are sent to it.")
+    create: Create | None = Field(
+        default=None, description="How a missing repository is created: harbor, ecr, or a program with its arguments."
+    )
 
 
 class DefaultsModel(SpecModel):
@@ -253,6 +385,9 @@ class FileModel(SpecModel):
     )
     registries: Annotated[dict[str, RegistryModel], BeforeValidator(_some)] = Field(
         description="Registries by the names that 'from' and 'to' use.", json_schema_extra={"minProperties": 1}
+    )
+    registries_conf: Text | None = Field(
+        default=None, description="off, or the registries.conf to read in place of the machine's (mirrors for sources)."
     )
     defaults: DefaultsModel = Field(default_factory=DefaultsModel, description="Defaults for the entries.")
     sync: Annotated[tuple[EntryModel, ...], BeforeValidator(_some)] = Field(

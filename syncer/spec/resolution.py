@@ -14,6 +14,7 @@ from syncer.spec.collisions import collisions, loops
 from syncer.spec.routing import RepositoryPattern, RepositoryTemplate, image
 from syncer.spec.selection import TagSelection
 from syncer.spec.values import (
+    Creation,
     Defaults,
     LayoutSpec,
     Limits,
@@ -24,13 +25,14 @@ from syncer.spec.values import (
     SyncEntry,
     TlsFiles,
     TokenCredentials,
+    Upload,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from syncer.spec.document import Document, Path
-    from syncer.spec.model import CredentialsModel, EntryModel, RegistryModel, TlsModel
+    from syncer.spec.model import CredentialsModel, EntryModel, RegistryModel, TlsModel, UploadModel
     from syncer.spec.validation import Parts
 
 _REGISTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -57,6 +59,7 @@ def resolve(document: Document, parts: Parts, base: FilePath) -> Spec:
         registries=registries,
         entries=tuple(entry for _, entry in entries),
         defaults=Defaults(platforms=parts.defaults.platforms, referrers=parts.defaults.referrers),
+        registries_conf=resolution.registries_conf(),
     )
 
 
@@ -98,8 +101,17 @@ class _Resolution:
             )
             if limits
             else Limits(),
+            proxy=model.proxy,
+            trusted_hosts=model.trusted_hosts,
+            upload=self._upload((*path, "upload"), model.upload),
+            creation=self._creation(model.create),
             place=self._place(path),
         )
+
+    def registries_conf(self) -> str:
+        """Return ``off``, the absolute path of a file, or nothing for the usual ones."""
+        text = self._parts.registries_conf
+        return text if text in ("", "off") else str(self.path(("registries_conf",), text))
 
     def path(self, path: Path, text: str) -> FilePath:
         """Return the file or folder ``text`` as an absolute path."""
@@ -129,7 +141,26 @@ class _Resolution:
             name: self.path((*path, name), text) if (text := getattr(model, name)) is not None else None
             for name in ("ca", "cert", "key")
         }
-        return TlsFiles(**files)
+        if model.insecure and model.ca is not None:
+            self._document.report(
+                (*path, "insecure"), "'insecure' does not go with 'ca'", "Keep the 'ca'.", at_key=True
+            )
+        return TlsFiles(**files, insecure=model.insecure)
+
+    def _upload(self, path: Path, model: UploadModel | None) -> Upload:
+        if model is None:
+            return Upload()
+        if model.chunk is not None and model.form in ("put", "stream"):
+            message = f"'chunk' does not go with 'form: {model.form}', which sends a blob in one piece"
+            self._document.report((*path, "chunk"), message, "Remove one of them.", at_key=True)
+        return Upload(form=model.form, chunk=model.chunk or 0)
+
+    def _creation(self, creation: Creation | None) -> Creation | None:
+        """Return what is to be done, a program that is named by a path with its absolute one."""
+        if creation is None or not creation.command or "/" not in creation.command[0]:
+            return creation
+        program, *arguments = creation.command
+        return Creation(kind=creation.kind, command=(os.path.normpath(self._base / program), *arguments))
 
     # ------------------------------------------------------------------ entries
 

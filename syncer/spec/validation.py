@@ -18,6 +18,7 @@ from syncer.spec.model import (
     SpecModel,
     TagsModel,
     TlsModel,
+    UploadModel,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Parts:
     """What of a document is valid."""
 
     state: str
+    registries_conf: str
     registries: Mapping[str, RegistryModel]
     #: Every name that is declared, well or not.
     declared: tuple[str, ...]
@@ -79,6 +81,7 @@ def validate(document: Document) -> Parts:
         return _salvage(tree)
     return Parts(
         state=model.state,
+        registries_conf=model.registries_conf or "",
         registries=model.registries,
         declared=tuple(model.registries),
         defaults=model.defaults,
@@ -95,9 +98,10 @@ def _salvage(tree: Any) -> Parts:
     entries = entries if isinstance(entries, list) else []
     valid = {name: model for name, value in registries.items() if (model := _attempt(RegistryModel, value))}
     good = ((index, _attempt(EntryModel, value)) for index, value in enumerate(entries))
-    state = tree.get("state")
+    state, conf = tree.get("state"), tree.get("registries_conf")
     return Parts(
         state=state if isinstance(state, str) else "",
+        registries_conf=conf if isinstance(conf, str) else "",
         registries=valid,
         declared=tuple(registries),
         defaults=_attempt(DefaultsModel, tree.get("defaults")) or DefaultsModel(),
@@ -142,7 +146,7 @@ def _report(document: Document, detail: ErrorDetails) -> None:
 
 def is_secret(path: Path) -> bool:
     """Tell whether what is at ``path`` must not be quoted."""
-    return "credentials" in path
+    return "credentials" in path or path[:1] + path[2:3] == ("registries", "proxy")
 
 
 def _unknown_key(document: Document, path: Path) -> None:
@@ -166,6 +170,7 @@ def _keys(path: Path) -> list[str]:
         "credentials": CredentialsModel,
         "tls": TlsModel,
         "limits": LimitsModel,
+        "upload": UploadModel,
         "tags": TagsModel,
         "defaults": DefaultsModel,
     }

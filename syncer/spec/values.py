@@ -71,11 +71,12 @@ class TokenCredentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TlsFiles:
-    """PEM files: a private authority to trust, and a certificate with its key to show."""
+    """PEM files: a private authority to trust, and a certificate with its key to show; ``insecure`` trusts anybody."""
 
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    insecure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +89,37 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """How blobs are sent: the ``form`` by its name in the spec, and ``chunk`` in bytes, 0 for Syncer's choice."""
+
+    form: str = "auto"
+    chunk: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creation:
+    """How a missing repository is created: ``harbor``, ``ecr``, or ``command`` with a program and its arguments."""
+
+    kind: str
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proxy:
+    """Through which proxy a registry is reached; without a ``url`` through none. The URL may hold a password."""
+
+    url: Secret | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RegistrySpec:
-    """A registry that is reached over HTTP; ``host`` has its port where that is not the usual one."""
+    """A registry that is reached over HTTP; ``host`` has its port where that is not the usual one.
+
+    Attributes:
+        proxy: None to do as the environment says.
+        trusted_hosts: hosts, and ``*.domains``, that it may lead to wherever they are.
+        creation: None to create nothing.
+    """
 
     name: str
     host: str
@@ -97,6 +127,10 @@ class RegistrySpec:
     tls: TlsFiles | None = None
     plain_http: bool = False
     limits: Limits = field(default_factory=Limits)
+    proxy: Proxy | None = None
+    trusted_hosts: tuple[str, ...] = ()
+    upload: Upload = field(default_factory=Upload)
+    creation: Creation | None = None
     place: Place | None = field(default=None, compare=False)
 
     @property
@@ -156,10 +190,14 @@ class SyncEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spec:
-    """A whole spec. ``state`` is the absolute path of the state file."""
+    """A whole spec. ``state`` is the absolute path of the state file.
+
+    ``registries_conf`` is ``off``, the absolute path of the one to read, or empty for the usual ones.
+    """
 
     file: str
     state: Path
     registries: Mapping[str, RegistrySpec | LayoutSpec]
     entries: tuple[SyncEntry, ...]
     defaults: Defaults = field(default_factory=Defaults)
+    registries_conf: str = ""

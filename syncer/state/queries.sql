@@ -79,7 +79,7 @@ LIMIT :limit;
 
 -- unresolved_after --
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
-WHERE outcome IN ('failed', 'cancelled') AND (place, tag) > (:place, :after)
+WHERE outcome IN ('failed', 'deferred', 'cancelled') AND (place, tag) > (:place, :after)
 ORDER BY place, tag
 LIMIT :limit;
 

@@ -231,7 +231,7 @@ class StateStore:
         return [record async for record in self._pages("failures_after", run=run)]
 
     async def unresolved(self) -> list[TagRecord]:
-        """Return every tag whose last outcome is a failure or a cancellation, in whatever run that was."""
+        """Return every tag whose last outcome is a failure, a deferral or a cancellation, in whatever run that was."""
         await self.flush()
         return [record async for record in self._pages("unresolved_after")]
 

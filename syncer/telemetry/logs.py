@@ -309,6 +309,7 @@ _TAG_LEVELS = {
     TagOutcome.IN_SYNC: logging.DEBUG,
     TagOutcome.SKIPPED: logging.DEBUG,
     TagOutcome.FAILED: logging.ERROR,
+    TagOutcome.DEFERRED: logging.WARNING,
     TagOutcome.CANCELLED: logging.WARNING,
 }
 

@@ -6,10 +6,11 @@ sync is only counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from syncer.errors import RateLimitReached, RegistryError
 from syncer.events import (
     BlobFinished,
     EntryFailed,
@@ -27,7 +28,7 @@ from syncer.events import (
     TagOutcome,
 )
 from syncer.telemetry.redaction import redact
-from syncer.telemetry.report import CopiedTag, Failure, Report, ReportNotice, RepositoryReport, Totals
+from syncer.telemetry.report import CopiedTag, Deferral, Failure, Report, ReportNotice, RepositoryReport, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ class ReportObserver:
     """Accumulates the report of one run.
 
     Args:
-        now: the time, in UTC; asked when the run starts and when it finishes.
+        now: the time, in UTC; asked when the run starts, when it finishes, and when a registry defers.
         max_copied: how many copied tags are kept one by one.
     """
 
@@ -84,6 +85,7 @@ class ReportObserver:
         self._copied: list[CopiedTag] = []
         self._copied_count = 0
         self._failures: list[Failure] = []
+        self._deferrals: dict[str, Deferral] = {}
         self._notices: dict[tuple[str, str], int] = {}
         self._notices_unlisted = 0
         self._notes: dict[type, Callable[[Any], None]] = {
@@ -137,6 +139,7 @@ class ReportObserver:
             copied=tuple(self._copied),
             copied_unlisted=self._copied_count - len(self._copied),
             failures=tuple(self._failures),
+            deferrals=tuple(self._deferrals.values()),
             notices=tuple(
                 ReportNotice(where=where, text=text, count=count) for (where, text), count in self._notices.items()
             ),
@@ -174,7 +177,10 @@ class ReportObserver:
         self._finished = self._now()
 
     def _entry_failed(self, event: EntryFailed) -> None:
-        self._fail(event.error, entry=event.entry)
+        if event.error.is_deferral:
+            self._defer(event.error, others=1)
+        else:
+            self._fail(event.error, entry=event.entry)
 
     def _repository_started(self, event: RepositoryStarted) -> None:
         self._current[event.target] = self._at(event.entry, event.source, event.target)
@@ -189,7 +195,9 @@ class ReportObserver:
     def _repository_finished(self, event: RepositoryFinished) -> None:
         repository = self._at(event.entry, event.source, event.target)
         repository.seconds += event.seconds
-        if event.error is not None:
+        if event.error is not None and event.error.is_deferral:
+            self._defer(event.error, others=1)
+        elif event.error is not None:
             repository.error = redact(event.error.message)
             self._fail(event.error, entry=event.entry, source=event.source, target=event.target)
 
@@ -197,7 +205,9 @@ class ReportObserver:
         totals = self._at(event.entry, event.source, event.target).totals
         totals.tags[event.outcome] += 1
         totals.referrers += event.referrers
-        if event.outcome is TagOutcome.FAILED:
+        if event.outcome is TagOutcome.DEFERRED and event.error is not None:
+            self._defer(event.error, tags=1)
+        elif event.outcome is TagOutcome.FAILED:
             self._fail(
                 event.error,
                 entry=event.entry,
@@ -218,6 +228,19 @@ class ReportObserver:
                         reason=redact(event.reason),
                     )
                 )
+
+    def _defer(self, error: SyncerError, *, tags: int = 0, others: int = 0) -> None:
+        registry = error.registry if isinstance(error, RegistryError) else ""
+        known = self._deferrals.get(registry)
+        if known is None:
+            resets_in = error.resets_in if isinstance(error, RateLimitReached) else None
+            known = Deferral(
+                registry=registry,
+                until=None if resets_in is None else self._now() + timedelta(seconds=resets_in),
+                message=redact(error.message),
+                hint=redact(error.hint),
+            )
+        self._deferrals[registry] = replace(known, tags=known.tags + tags, others=known.others + others)
 
     def _fail(
         self,

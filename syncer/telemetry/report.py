@@ -122,6 +122,33 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Deferral:
+    """What one registry's allowance left for another run.
+
+    ``tags`` counts tags, and ``others`` whole repositories and entries that could not be looked at.
+    ``until`` is when the registry allows more, where it has said so.
+    """
+
+    registry: str
+    tags: int = 0
+    others: int = 0
+    until: datetime | None = None
+    message: str = ""
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the deferral's JSON object."""
+        return {
+            "registry": self.registry,
+            "tags": self.tags,
+            "others": self.others,
+            "until": self.until.isoformat(timespec="seconds") if self.until is not None else None,
+            "message": self.message,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CopiedTag:
     """A tag that was written in the target, and the digest it stands for now."""
 
@@ -180,7 +207,8 @@ class Report:
 
     ``finished`` is None and ``status`` RUNNING while it goes on. ``requests`` and ``retries`` count by
     registry, and the requests by kind too. ``copied`` lists the tags that were written, up to a bound:
-    ``copied_unlisted`` counts those beyond it, and ``notices_unlisted`` likewise.
+    ``copied_unlisted`` counts those beyond it, and ``notices_unlisted`` likewise. ``deferrals`` are no
+    failures: a registry's allowance was used up, and another run goes on.
     """
 
     run: str = ""
@@ -197,6 +225,7 @@ class Report:
     copied: tuple[CopiedTag, ...] = ()
     copied_unlisted: int = 0
     failures: tuple[Failure, ...] = ()
+    deferrals: tuple[Deferral, ...] = ()
     notices: tuple[ReportNotice, ...] = ()
     notices_unlisted: int = 0
 
@@ -236,6 +265,7 @@ class Report:
             "copied": [tag.to_json() for tag in self.copied],
             "copied_unlisted": self.copied_unlisted,
             "failures": [failure.to_json() for failure in self.failures],
+            "deferrals": [deferral.to_json() for deferral in self.deferrals],
             "notices": [{"where": notice.where, "text": notice.text, "count": notice.count} for notice in self.notices],
             "notices_unlisted": self.notices_unlisted,
         }

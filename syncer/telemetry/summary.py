@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from syncer.telemetry.report import Failure, Report, RepositoryReport
+    from syncer.telemetry.report import Deferral, Failure, Report, RepositoryReport
 
 #: Repositories, kinds of failure and notices that are shown; the JSON has them all.
 MAX_ROWS = 40
 MAX_FAILURES = 20
 MAX_NOTICES = 10
+#: Columns that are there when there is something in them.
+_RARE = frozenset({"skipped", "failed", "deferred"})
 #: Places that are named when the same thing failed in many.
 _MAX_PLACES = 3
 
@@ -50,6 +52,7 @@ def render_report(report: Report, console: Console) -> None:
         print_grid(_requests(report), console)
         print_line(console, "")
     _print_notices(report, console)
+    _print_deferrals(report, console)
     _print_failures(report, console)
     style = {RunStatus.FAILED: "bold red", RunStatus.INTERRUPTED: "bold yellow"}.get(report.status, "bold green")
     print_line(console, closing_sentence(report), style="bold red" if report.failures else style)
@@ -84,6 +87,7 @@ def _outcomes(report: Report) -> str:
             (TagOutcome.IN_SYNC, "in sync"),
             (TagOutcome.SKIPPED, "skipped"),
             (TagOutcome.FAILED, "failed"),
+            (TagOutcome.DEFERRED, "deferred"),
             (TagOutcome.CANCELLED, "cancelled"),
         )
         if tags[outcome]
@@ -130,13 +134,14 @@ def _repositories(repositories: Sequence[RepositoryReport]) -> tuple[Column, ...
         Column(heading="in sync", cells=numbers(TagOutcome.IN_SYNC), rank=2),
         Column(heading="skipped", cells=numbers(TagOutcome.SKIPPED), rank=3),
         Column(heading="failed", cells=tuple(_failed(it) for it in repositories)),
+        Column(heading="deferred", cells=numbers(TagOutcome.DEFERRED)),
         Column(heading="sent", cells=volumes(BlobOutcome.STREAMED)),
         Column(heading="mounted", cells=volumes(BlobOutcome.MOUNTED), rank=1),
         Column(heading="present", cells=volumes(BlobOutcome.PRESENT), rank=4),
         Column(heading="time", cells=tuple(format_duration(it.seconds) for it in repositories), rank=6),
     ]
     # What happened nowhere needs no column; what failed nowhere is good to see in the closing sentence.
-    return tuple(it for it in columns if it.heading not in ("skipped", "failed") or set(it.cells) != {"0"})
+    return tuple(it for it in columns if it.heading not in _RARE or set(it.cells) != {"0"})
 
 
 def _failed(repository: RepositoryReport) -> str:
@@ -172,6 +177,23 @@ def _print_notices(report: Report, console: Console) -> None:
         print_line(console, f"and {format_count(hidden)} more notes", style="dim")
     if report.notices:
         print_line(console, "")
+
+
+def _print_deferrals(report: Report, console: Console) -> None:
+    for deferral in report.deferrals:
+        print_line(console, f"deferred: {_deferred(deferral)}", style="bold yellow")
+        print_line(console, f"  {printable(deferral.message)}")
+        if deferral.hint:
+            print_line(console, f"  hint: {printable(deferral.hint)}", style="cyan")
+    if report.deferrals:
+        print_line(console, "")
+
+
+def _deferred(deferral: Deferral) -> str:
+    counted = ((deferral.tags, "tag"), (deferral.others, "whole repository"))
+    parts = [format_count(count, what) for count, what in counted if count]
+    until = f", until {deferral.until:%Y-%m-%d %H:%M} UTC" if deferral.until is not None else ""
+    return f"{' and '.join(parts)} by {printable(deferral.registry)}{until}"
 
 
 def _print_failures(report: Report, console: Console) -> None:

@@ -125,7 +125,7 @@ class Tally:
 
     def _repository_finished(self, event: RepositoryFinished) -> None:
         self.repositories_finished += 1
-        if event.error is not None:
+        if event.error is not None and not event.error.is_deferral:
             self.total.failed += 1
         repository = self.active.get(event.target)
         if repository is None:
@@ -140,8 +140,9 @@ class Tally:
             self.total.bytes_known -= transfer.size
             self.total.bytes_done -= transfer.sent
 
-    def _entry_failed(self, _event: EntryFailed) -> None:
-        self.total.failed += 1
+    def _entry_failed(self, event: EntryFailed) -> None:
+        if not event.error.is_deferral:
+            self.total.failed += 1
 
     def _tag_finished(self, event: TagFinished) -> None:
         for progress in self._both(event.target):

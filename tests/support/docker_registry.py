@@ -67,11 +67,22 @@ def find_skopeo() -> str:
     return _find("skopeo", "usr/bin/skopeo")
 
 
+@dataclass(frozen=True)
+class TokenAuth:
+    """The token service that a registry sends to, and the certificates that its tokens are signed under."""
+
+    realm: str
+    service: str
+    issuer: str
+    bundle: Path
+
+
 @contextmanager
-def docker_registry(storage: Path, *, htpasswd: str = "") -> Iterator[Witness]:
+def docker_registry(storage: Path, *, htpasswd: str = "", token: TokenAuth | None = None) -> Iterator[Witness]:
     """Run docker-registry on a free loopback port over ``storage`` until the end of the block.
 
-    ``htpasswd`` is the text of a password file (bcrypt); empty for no log-in.
+    ``htpasswd`` is the text of a password file (bcrypt), ``token`` says where tokens come from; without
+    either there is no log-in.
     """
     binary = find_docker_registry()
     storage.mkdir(parents=True, exist_ok=True)
@@ -82,7 +93,7 @@ def docker_registry(storage: Path, *, htpasswd: str = "") -> Iterator[Witness]:
     for attempt in range(_ATTEMPTS):
         port = _free_port()
         config = storage / "config.yml"
-        config.write_text(_config(storage, port, password_file if htpasswd else None))
+        config.write_text(_config(storage, port, password_file if htpasswd else None, token))
         with log.open("wb") as output:
             process = subprocess.Popen([binary, "serve", str(config)], stdout=output, stderr=subprocess.STDOUT)
         try:
@@ -95,8 +106,13 @@ def docker_registry(storage: Path, *, htpasswd: str = "") -> Iterator[Witness]:
             pytest.skip(f"docker-registry does not start: {log.read_text(errors='replace')[-300:]}")
 
 
-def _config(storage: Path, port: int, htpasswd: Path | None) -> str:
+def _config(storage: Path, port: int, htpasswd: Path | None, token: TokenAuth | None) -> str:
     auth = f"auth: {{htpasswd: {{realm: witness, path: {htpasswd}}}}}\n" if htpasswd else ""
+    if token is not None:
+        auth = (
+            f"auth: {{token: {{realm: '{token.realm}', service: {token.service}, issuer: {token.issuer}, "
+            f"rootcertbundle: '{token.bundle}'}}}}\n"
+        )
     return (
         "version: 0.1\n"
         "log: {level: error, accesslog: {disabled: false}}\n"

@@ -11,14 +11,18 @@ import anyio.lowlevel
 from aiohttp import web
 
 from syncer.registry import RegistryClient, RegistrySettings
+from syncer.registry.addresses import kind_of
 from syncer.registry.credentials.values import Anonymous
+from syncer.registry.resolver import system_lookup
 from tests.support.observing import Recorder
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from syncer.registry.addresses import Classifier
     from syncer.registry.credentials.values import Credential
+    from syncer.registry.resolver import Lookup
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -74,20 +78,29 @@ class Clock:
 
 
 class Keys:
-    """Knows one credential for everything."""
+    """Knows one credential, for the registry that is asked for first, and nothing of any other."""
 
     def __init__(self, credential: Credential | None = None) -> None:
         self.credential = credential or Anonymous()
+        self._registry = ""
 
     async def get(self, registry: str, repository: str) -> Credential:
         """Return the credential."""
-        del registry, repository
-        return self.credential
+        del repository
+        self._registry = self._registry or registry
+        return self.credential if registry == self._registry else Anonymous()
+
+    async def renew(self, registry: str, repository: str, refused: Credential) -> Credential:
+        """Return the credential: there is no other."""
+        del refused
+        return await self.get(registry, repository)
 
 
 @asynccontextmanager
-async def scripted(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
-    """Serve ``handler`` on a free loopback port."""
+async def scripted(
+    handler: Handler, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Scripted]:
+    """Serve ``handler`` on a free loopback port, or on the ``port`` given."""
     served = Scripted(address="", scheme="https" if tls else "http")
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -97,9 +110,10 @@ async def scripted(handler: Handler, *, tls: ssl.SSLContext | None = None) -> As
     runner = web.ServerRunner(web.Server(handle, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         await site.start()
-        served.address = f"127.0.0.1:{runner.addresses[0][1]}"
+        shown = f"[{host}]" if ":" in host else host
+        served.address = f"{shown}:{runner.addresses[0][1]}"
         yield served
     finally:
         with anyio.CancelScope(shield=True):
@@ -117,14 +131,27 @@ class Connected:
 
 @asynccontextmanager
 async def connected(
-    address: str, *, credential: Credential | None = None, settings: RegistrySettings | None = None
+    address: str,
+    *,
+    credential: Credential | None = None,
+    settings: RegistrySettings | None = None,
+    lookup: Lookup = system_lookup,
+    classify: Classifier = kind_of,
 ) -> AsyncIterator[Connected]:
     """Give a client of ``address`` over plain HTTP that never really sleeps."""
     clock = Clock()
     recorder = Recorder()
     settings = settings or RegistrySettings(host=address, plain_http=True)
     client = RegistryClient(
-        settings, Keys(credential), recorder, clock=clock, sleep=clock.sleep, wall_clock=clock, random=lambda: 1.0
+        settings,
+        Keys(credential),
+        recorder,
+        clock=clock,
+        sleep=clock.sleep,
+        wall_clock=clock,
+        random=lambda: 1.0,
+        lookup=lookup,
+        classify=classify,
     )
     async with client:
         yield Connected(client, clock, recorder)

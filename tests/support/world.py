@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from syncer.telemetry.report import Report
     from tests.support.images import Sample
 
-HERE = Surroundings(environ={}, home=Path("/nonexistent"))
+HERE = Surroundings(environ={}, home=Path("/nonexistent"), etc=Path("/nonexistent"))
 
 
 @dataclass

@@ -8,28 +8,21 @@ secret at any time, so none of it is ever repeated.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import anyio
-from anyio import to_thread
 
 from syncer.errors import CredentialsError
 from syncer.oci.reference import DOCKER_HUB
 from syncer.registry.credentials.authfile import HUB_KEY, TOKEN_USER
 from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken
+from syncer.registry.programs import MAX_OUTPUT, Ending, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from anyio.abc import Process
 
 #: Seconds a helper has for one answer.
 TIMEOUT = 30.0
@@ -39,8 +32,8 @@ LIFETIME = 300.0
 ABSENCE_LIFETIME = 60.0
 #: Seconds a failure is repeated without asking again.
 FAILURE_LIFETIME = 5.0
-#: Bytes of output a helper may produce.
-MAX_OUTPUT = 1024 * 1024
+#: Seconds between two questions for the same credential because it was refused.
+RENEWAL_PAUSE = 60.0
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NOT_FOUND = b"credentials not found in native keychain"
@@ -67,9 +60,13 @@ class Helpers:
         self._clock = clock
         self._answers: dict[tuple[str, str], _Answer] = {}
         self._locks: dict[tuple[str, str], anyio.Lock] = {}
+        self._renewed: dict[tuple[str, str], float] = {}
 
-    async def get(self, name: str, host: str) -> Credential:
+    async def get(self, name: str, host: str, *, refused: Credential | None = None) -> Credential:
         """Return what the helper ``name`` keeps for the registry ``host``; Anonymous when nothing.
+
+        An answer that was ``refused`` is asked for anew, but not twice within a minute: what is still
+        refused then is wrong, and not too old.
 
         Raises:
             CredentialsError: when there is no such helper, or it fails, hangs or talks nonsense.
@@ -77,7 +74,11 @@ class Helpers:
         key = (name, host)
         async with self._locks.setdefault(key, anyio.Lock()):
             answer = self._answers.get(key)
-            if answer is None or self._clock() >= answer.until:
+            now = self._clock()
+            is_refused = answer is not None and answer.credential == refused and self._renewed.get(key, now) <= now
+            if answer is None or now >= answer.until or is_refused:
+                if is_refused:
+                    self._renewed[key] = now + RENEWAL_PAUSE
                 answer = self._answers[key] = await self._ask(name, host)
         if answer.failure:
             message, hint = answer.failure
@@ -129,72 +130,30 @@ class Helpers:
                 hint="credsStore and credHelpers hold NAME for the program docker-credential-NAME, without a path.",
             )
         program = f"docker-credential-{name}"
-        path = self._environ.get("PATH", os.defpath)
-        found = await to_thread.run_sync(lambda: shutil.which(program, path=path))
-        if found is None:
-            raise CredentialsError(
-                f"the credential helper {program} is not installed",
-                hint="Install it, put its folder on PATH, or take credsStore or credHelpers out of the file.",
-            )
-        try:
-            # asyncio loses the pipes, and we the group, of a process whose start is cancelled half-way.
-            with anyio.CancelScope(shield=True):
-                process = await anyio.open_process(
-                    [found, verb], stderr=subprocess.DEVNULL, env=self._environ, start_new_session=True
-                )
-        except OSError as error:
-            raise CredentialsError(
-                f"the credential helper {program} cannot be started: {error.strerror}",
-                hint="Check that it is a program for this machine and may be executed.",
-            ) from None
-        answered = False
-        try:
-            with anyio.fail_after(self._timeout):
-                result = await _converse(process, program, request)
-            answered = True
-        except TimeoutError:
-            raise CredentialsError(
-                f"the credential helper {program} gave no answer within {self._timeout:g} s",
-                hint=f"It may wait for a password or a locked keyring. Run '{program} {verb}' by hand to see.",
-            ) from None
-        finally:
-            with anyio.CancelScope(shield=True):
-                await _end(process, answered=answered)
-        return result
+        ended = await run_program([program, verb], environ=self._environ, timeout=self._timeout, request=request)
+        match ended.ending:
+            case Ending.EXITED:
+                return ended.status, ended.output
+            case Ending.ABSENT:
+                said = "is not installed"
+                hint = "Install it, put its folder on PATH, or take credsStore or credHelpers out of the file."
+            case Ending.UNSTARTABLE:
+                said = f"cannot be started: {ended.reason}"
+                hint = "Check that it is a program for this machine and may be executed."
+            case Ending.HUNG:
+                said = f"gave no answer within {self._timeout:g} s"
+                hint = f"It may wait for a password or a locked keyring. Run '{program} {verb}' by hand to see."
+            case Ending.TALKATIVE:
+                said = f"printed over {MAX_OUTPUT} bytes"
+                hint = "It is not a credential helper, or it is broken."
+            case unreachable:
+                assert_never(unreachable)
+        raise CredentialsError(f"the credential helper {program} {said}", hint=hint)
 
 
 def server_address(host: str) -> str:
     """Return what helpers know a registry by."""
     return HUB_KEY if host == DOCKER_HUB else host
-
-
-async def _converse(process: Process, program: str, request: bytes) -> tuple[int, bytes]:
-    stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:
-        raise CredentialsError(f"the credential helper {program} has no pipes")
-    # A helper that does not read its request is judged by its answer. What a closed pipe raises depends
-    # on the loop and the moment: anyio's own error, the system's, or uvloop's RuntimeError.
-    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError, RuntimeError):
-        await stdin.send(request)
-    await stdin.aclose()
-    output = bytearray()
-    async for chunk in stdout:
-        output += chunk
-        if len(output) > MAX_OUTPUT:
-            raise CredentialsError(
-                f"the credential helper {program} printed over {MAX_OUTPUT} bytes",
-                hint="It is not a credential helper, or it is broken.",
-            )
-    return await process.wait(), bytes(output)
-
-
-async def _end(process: Process, *, answered: bool) -> None:
-    if not answered:
-        # Helpers start others (gpg, a cloud's tool): the group goes, or they would live on.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    await process.aclose()
 
 
 def _failed(name: str, verb: str, status: int) -> CredentialsError:

@@ -68,13 +68,26 @@ class Keychain:
         Raises:
             CredentialsError: when a file or helper that should know cannot be used.
         """
+        return await self._find(registry, repository, None)
+
+    async def renew(self, registry: str, repository: str, refused: Credential) -> Credential:
+        """Return what takes the place of a credential that was ``refused``; the same one when nothing does.
+
+        Files are read again where they have changed, and a helper is asked again, once for all who need it.
+
+        Raises:
+            CredentialsError: as :meth:`get`.
+        """
+        return await self._find(registry, repository, refused)
+
+    async def _find(self, registry: str, repository: str, refused: Credential | None) -> Credential:
         host = check_host(registry)
         if host in self._explicit:
             return self._explicit[host]
         self._readings = await to_thread.run_sync(self._read, self._readings)
         for content in self._sources():
             if helper := content.helper(host):
-                credential = await self._helpers.get(helper, host)
+                credential = await self._helpers.get(helper, host, refused=refused)
                 if not isinstance(credential, Anonymous):
                     return credential
             credential = content.credential(host, repository)

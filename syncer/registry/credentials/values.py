@@ -55,3 +55,13 @@ class CredentialStore(Protocol):
             CredentialsError: when a credential file or helper that should know cannot be used.
         """
         ...
+
+    async def renew(self, registry: str, repository: str, refused: Credential) -> Credential:
+        """Return what takes the place of a credential that was ``refused``; the same one when nothing does.
+
+        What a helper gave out expires, and somebody may have logged in meanwhile: both are looked at again.
+
+        Raises:
+            CredentialsError: as :meth:`get`.
+        """
+        ...

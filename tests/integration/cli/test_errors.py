@@ -63,7 +63,7 @@ def test_a_bad_reference_is_a_usage_error(syncer: Syncer) -> None:
 
 def test_an_unreachable_host(syncer: Syncer, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port where nothing listens is named; asking again later may help, so the code is 1."""
-    monkeypatch.setattr("syncer.registry.client.RetryPolicy", partial(RetryPolicy, tries=1))
+    monkeypatch.setattr("syncer.registry.standing.RetryPolicy", partial(RetryPolicy, tries=1))
     with serve("gone") as registry:
         address = registry.host
     ran = syncer("list-tags", "--quiet", f"{address}/x")

@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from syncer.content import verified
-from syncer.errors import ConnectionFailed, DigestMismatch, NotFound, ProtocolViolation, Side, SizeMismatch
+from syncer.errors import ConnectionFailed, Denied, DigestMismatch, NotFound, Side, SizeMismatch
 from syncer.events import RequestFinished, RetryScheduled
+from syncer.registry import RegistrySettings
 from tests.support import images
 from tests.support.scripted import connected, scripted
 
@@ -80,12 +81,129 @@ async def test_registries_without_ranges(ranges: str) -> None:
         assert await read(it) == DATA
 
 
-async def test_wrong_range_is_a_violation() -> None:
-    """Bytes of another place than asked for are not taken."""
+async def test_wrong_range_is_not_taken() -> None:
+    """Bytes of another place than asked for are left: the blob is read from its start, and what is known skipped."""
     blob = Breaking(300_000, ranges="wrong")
     async with scripted(blob.handle) as server, connected(server.address) as it:
-        with pytest.raises(ProtocolViolation):
+        assert await read(it) == DATA
+    assert [asked[:6] for asked in blob.asked] == ["", "bytes=", ""]
+
+
+async def test_wrong_length_of_a_range_is_not_taken() -> None:
+    """An answer with the right range and another length is no answer: the blob is read from its start."""
+    asked: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.headers.get("Range", ""))
+        if len(asked) == 1:
+            return await cut_at(request, DATA, 300_000)
+        if len(asked) == 2:
+            shown = {"Content-Range": f"bytes {asked[1][6:]}{len(DATA) - 1}/{len(DATA)}"}
+            return web.Response(status=206, headers=shown, body=b"x" * 10)
+        return web.Response(body=DATA)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        assert await read(it) == DATA
+    assert len(asked) == 3
+
+
+async def cut_at(request: web.BaseRequest, data: bytes, end: int) -> web.StreamResponse:
+    """Announce ``data`` and cut the connection after ``end`` bytes."""
+    response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+    await response.prepare(request)
+    await response.write(data[:end])
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def test_an_end_that_comes_early_without_a_length() -> None:
+    """A body without a length that ends early is a lost connection like any other."""
+    asked: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.headers.get("Range", ""))
+        if asked[-1]:
+            start = int(asked[-1][6:-1])
+            shown = {"Content-Range": f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"}
+            return web.Response(status=206, headers=shown, body=DATA[start:])
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(DATA[:400_000])
+        return response
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        assert await read(it) == DATA
+    assert asked == ["", "bytes=400000-"]
+
+
+async def test_a_blob_that_is_shorter_than_its_manifest_says() -> None:
+    """A source that has fewer bytes and says so when asked for more is corrupt: nothing is tried again."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if "Range" in request.headers:
+            return web.Response(status=416, headers={"Content-Range": "bytes */400000"})
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(DATA[:400_000])
+        return response
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(SizeMismatch, match="400000") as caught:
             await read(it)
+    assert caught.value.side is Side.SOURCE
+    assert len(server.lines) == 2
+
+
+async def test_a_signed_address_that_expired() -> None:
+    """A storage that refuses the address which the registry gives after a cut is asked by the next one."""
+    blob = Breaking(300_000)
+    given: list[str] = []
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        given.append("/s3/old" if len(given) < 2 else "/s3/new")
+        return web.Response(status=307, headers={"Location": f"{storage.url}{given[-1]}"})
+
+    async def stored(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/s3/old" and len(given) > 1:
+            return web.Response(status=403, body=b"<Error><Code>AccessDenied</Code></Error>")
+        return await blob.handle(request)
+
+    async with scripted(stored) as storage, scripted(handler) as server, connected(server.address) as it:
+        assert await read(it) == DATA
+    assert given == ["/s3/old", "/s3/old", "/s3/new"]
+
+
+async def test_a_storage_that_refuses_for_good() -> None:
+    """A storage that refuses every address is given up after few tries."""
+    blob = Breaking(300_000)
+    given = 0
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal given
+        given += 1
+        return web.Response(status=307, headers={"Location": f"{storage.url}/s3/{given}"})
+
+    async def stored(request: web.BaseRequest) -> web.StreamResponse:
+        return await blob.handle(request) if request.path == "/s3/1" else web.Response(status=403)
+
+    async with scripted(stored) as storage, scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(Denied):
+            await read(it)
+    assert given <= 5
+
+
+async def test_what_is_skipped_counts_for_the_bandwidth() -> None:
+    """Bytes that come a second time have come over the line twice."""
+    blob = Breaking(300_000, ranges="ignored")
+    async with scripted(blob.handle) as server:
+        settings = RegistrySettings(host=server.address, plain_http=True, bandwidth=100_000)
+        async with connected(server.address, settings=settings) as it:
+            began = it.clock.now
+            assert await read(it) == DATA
+            assert it.clock.now - began > 10.0
 
 
 async def test_no_progress_ends() -> None:

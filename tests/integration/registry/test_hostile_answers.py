@@ -149,7 +149,8 @@ async def test_a_location_in_other_bytes() -> None:
         asked.append(b" ".join(head.split(b" ")[:2]))
         if head.startswith(b"POST"):
             return b"HTTP/1.1 202 X\r\nLocation: /up/\xff?s=\xfe%2f\r\nContent-Length: 0\r\n\r\n"
-        return b"HTTP/1.1 201 X\r\nContent-Length: 0\r\n\r\n"
+        digest = head.partition(b"digest=")[2].partition(b" ")[0].replace(b"%3A", b":")
+        return b"HTTP/1.1 201 X\r\nDocker-Content-Digest: %b\r\nContent-Length: 0\r\n\r\n" % digest
 
     async with wire(answer) as address, connected(address) as it:
         await upload(it.client.repository("a", Side.TARGET))

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from syncer.content import Catalog, Deleter, ReferrerLister, Source, Target, Throttled
 from syncer.errors import (
+    ContentError,
     Denied,
     DigestMismatch,
     ImmutableTag,
@@ -19,12 +20,17 @@ from syncer.errors import (
     MalformedManifest,
     NotFound,
     ProtocolViolation,
+    QuotaExceeded,
     Side,
+    StatusError,
     Unsupported,
+    UnsupportedMediaType,
 )
-from syncer.oci import Digest, Manifest
+from syncer.oci import Digest, Manifest, media_types
 from syncer.oci.referrers import fallback_tag
 from syncer.registry import RegistrySettings
+from syncer.registry.capabilities import LIFETIME, Capabilities
+from syncer.registry.hosts import Traits, traits_of
 from tests.support import images
 from tests.support.scripted import connected, scripted
 
@@ -62,19 +68,33 @@ async def test_resolve_is_one_head() -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"Docker-Content-Digest": "sha256:../../x"}])
 async def test_head_that_tells_too_little(headers: dict[str, str]) -> None:
-    """Without a digest in the headers the manifest is fetched and hashed."""
+    """Without a digest in the headers the manifest is fetched and hashed; the next one is fetched at once."""
 
     async def handler(_request: web.BaseRequest) -> web.StreamResponse:
         return manifest(headers=headers)
 
     async with scripted(handler) as server, connected(server.address) as it:
-        assert SAMPLE.manifest.descriptor == await it.client.repository("a").resolve("1")
-    assert [line.split()[0] for line in server.lines] == ["HEAD", "GET"]
+        for tag in ("1", "2"):
+            assert SAMPLE.manifest.descriptor == await it.client.repository("a").resolve(tag)
+    assert [line.split()[0] for line in server.lines] == ["HEAD", "GET", "GET"]
+
+
+async def test_head_of_another_digest_teaches_nothing() -> None:
+    """A HEAD that answers a digest with another one is wrong about that manifest, not about all."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        wrong = {"Docker-Content-Digest": Digest.of(b"other")}
+        return manifest(headers=wrong if request.path.endswith(SAMPLE.digest) else DIGEST)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        for reference in (SAMPLE.digest, "1"):
+            assert SAMPLE.digest == (await it.client.repository("a").resolve(reference)).digest
+    assert [line.split()[0] for line in server.lines] == ["HEAD", "GET", "HEAD"]
 
 
 @pytest.mark.parametrize("status", [400, 405, 501])
 async def test_head_that_is_refused(status: int) -> None:
-    """A registry that does not do HEAD is asked by GET, and from then on only so."""
+    """A registry that does not do HEAD is asked by GET, and for as long as that is believed only so."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=status) if request.method == "HEAD" else manifest()
@@ -82,7 +102,61 @@ async def test_head_that_is_refused(status: int) -> None:
     async with scripted(handler) as server, connected(server.address) as it:
         for _ in range(2):
             assert SAMPLE.digest == (await it.client.repository("a").resolve("1")).digest
-    assert [line.split()[0] for line in server.lines] == ["HEAD", "GET", "GET"]
+        assert [line.split()[0] for line in server.lines] == ["HEAD", "GET", "GET"]
+        it.clock.now += LIFETIME
+        await it.client.repository("a").resolve("1")
+    assert [line.split()[0] for line in server.lines[3:]] == ["HEAD", "GET"]
+
+
+async def test_a_refused_manifest_is_no_refused_head() -> None:
+    """When GET is refused as HEAD was, it was not about HEAD, and the next tag is asked for by HEAD."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=400) if request.path.endswith("/bad") else manifest(headers=DIGEST)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(StatusError):
+            await it.client.repository("a").resolve("bad")
+        await it.client.repository("a").resolve("1")
+    assert [line.split()[0] for line in server.lines] == ["HEAD", "GET", "HEAD"]
+
+
+@pytest.mark.parametrize("body", ["<html>no</html>", '{"errors":[{"code":"UNKNOWN","message":"not found"}]}', ""])
+async def test_not_found_in_other_words(body: str) -> None:
+    """A 404 is a 404, whatever comes with it (Harbor's UNKNOWN, a proxy's HTML)."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=404, text=body)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        for asked in (it.client.repository("a").resolve, it.client.repository("a").fetch_manifest):
+            with pytest.raises(NotFound):
+                await asked("1")
+    assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("media_type", "document", "kind", "words"),
+    [
+        (media_types.DOCKER_SCHEMA1_SIGNED, {"schemaVersion": 1, "fsLayers": []}, UnsupportedMediaType, "schema 1"),
+        ("application/json", {"schemaVersion": 1, "fsLayers": []}, UnsupportedMediaType, "schema 1"),
+        (media_types.OCI_MANIFEST, {"config": {}, "manifests": []}, MalformedManifest, "at once"),
+    ],
+)
+async def test_a_manifest_that_cannot_be_copied_is_named(
+    media_type: str, document: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    """The error says which image it is, and what is the matter with it."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=json.dumps(document).encode(), content_type=media_type)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(kind, match=words) as caught:
+            await it.client.repository("team/app", Side.SOURCE).fetch_manifest("1")
+    assert isinstance(caught.value, ContentError)
+    assert f"{server.address}/team/app:1" in caught.value.message
+    assert len(server.lines) == 1
 
 
 @pytest.mark.parametrize("reference", ["../x", "a b", "sha256:short", "-x", "", "x/../../y"])
@@ -358,9 +432,11 @@ async def test_changed_manifest_is_noticed() -> None:
 
 
 async def test_deletion() -> None:
-    """Tags and manifests are deleted by one request each; what a registry does not do is Unsupported."""
+    """A tag is deleted by one request; a manifest is read first, for what it refers to; what is not done is said."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            return manifest()
         status = {"old": 400, "off": 405, "gone": 404}.get(request.path.rpartition("/")[2], 202)
         return web.Response(status=status)
 
@@ -369,13 +445,63 @@ async def test_deletion() -> None:
         await repository.delete_tag("1")
         await repository.delete_manifest(SAMPLE.digest)
         for tag in ("old", "off"):
-            with pytest.raises(Unsupported):
+            with pytest.raises(Unsupported) as caught:
                 await repository.delete_tag(tag)
+            assert "every tag that points to it" in caught.value.hint
         with pytest.raises(NotFound):
             await repository.delete_tag("gone")
         with pytest.raises(InvalidReference):
             await repository.delete_tag("../x")
-    assert ["DELETE /v2/a/manifests/1", f"DELETE /v2/a/manifests/{SAMPLE.digest}"] == server.lines[:2]
+    digest = f"/v2/a/manifests/{SAMPLE.digest}"
+    assert ["DELETE /v2/a/manifests/1", f"GET {digest}", f"DELETE {digest}"] == server.lines[:3]
+    assert sum(line.startswith("PUT") for line in server.lines) == 0
+
+
+async def test_a_manifest_that_cannot_be_deleted() -> None:
+    """A registry that does not delete says so, and nothing is said of tags then."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=405) if request.method == "DELETE" else manifest()
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(Unsupported, match="nothing was deleted") as caught:
+            await it.client.repository("a", Side.TARGET).delete_manifest(SAMPLE.digest)
+    assert "tag" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [("tag is immutable and cannot be overwritten", ImmutableTag), ("quota exceeded", QuotaExceeded)],
+)
+async def test_a_deletion_that_is_refused_for_a_reason(message: str, kind: type[Exception]) -> None:
+    """A 400 that names another reason is not taken for a registry that does not delete."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"errors": [{"code": "X", "message": message}]}, status=400)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(kind):
+            await it.client.repository("a", Side.TARGET).delete_tag("1")
+
+
+@pytest.mark.parametrize(("traits", "action"), [(Traits(), "delete"), (traits_of("quay.io"), "push")])
+async def test_the_right_to_delete(traits: Traits, action: str) -> None:
+    """Quay gives no token to who asks for the action "delete"; the others want it."""
+    asked: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/token":
+            asked.append(request.query["scope"])
+            return web.json_response({"token": "t"})
+        if "Authorization" not in request.headers:
+            challenge = f'Bearer realm="http://{request.host}/token",service="s"'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+        return web.Response(status=202)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        it.client.capabilities = Capabilities(traits=traits)
+        await it.client.repository("a", Side.TARGET).delete_tag("1")
+    assert [f"repository:a:{action}"] == asked
 
 
 async def test_data_slots() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from aiohttp import web
 
-from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceedsLimit, StatusError
+from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceedsLimit, StatusError, Unsupported
 from syncer.events import Notice
 from syncer.oci import Digest, Manifest, media_types
 from syncer.oci.referrers import fallback_tag, referrers_index
-from syncer.registry.capabilities import Capability
+from syncer.registry.capabilities import LIFETIME, Capability
 from tests.support import images
 from tests.support.docker_registry import docker_registry
 from tests.support.scripted import connected, scripted
@@ -41,13 +43,14 @@ def coded(status: int, code: str, **member: Any) -> web.Response:
 class Registry:
     """Manifests by tag or digest; the referrers API answers what a test has queued, and else with 404.
 
-    What ``gone`` holds may not be listed by what is pushed.
+    What ``gone`` holds may not be listed by what is pushed, and what ``refuses`` deletes nothing.
     """
 
     def __init__(self, *answers: web.Response) -> None:
         self.answers = list(answers)
         self.manifests: dict[str, bytes] = {}
         self.gone: set[str] = set()
+        self.refuses = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
@@ -62,9 +65,14 @@ class Registry:
                 return web.json_response({"errors": errors}, status=400)
             self.manifests[reference] = raw
             return web.Response(status=201, headers={"Docker-Content-Digest": Digest.of(raw)})
+        if request.method == "DELETE":
+            self.manifests.pop(reference, None)
+            return web.Response(status=405 if self.refuses else 202)
         held = self.manifests.get(reference)
         if held is None:
             return web.Response(status=404)
+        if reference.startswith("sha256:"):
+            return web.Response(body=held, content_type=Manifest.parse(held).media_type)
         return web.Response(body=held, content_type=media_types.OCI_INDEX)
 
     def listed(self) -> list[Digest]:
@@ -75,7 +83,7 @@ class Registry:
 # ------------------------------------------------------------------ the API
 
 
-@pytest.mark.parametrize("answer", [{"text": HTML}, {"text": ""}, {"text": '{"error": "try later"}'}, {"status": 204}])
+@pytest.mark.parametrize("answer", [{"text": HTML}, {"text": '{"error": "try later"}'}, {"status": 204}])
 async def test_an_answer_that_is_no_list_is_an_error(answer: dict[str, Any]) -> None:
     """A page of HTML says nothing about referrers or about the registry: it is raised, and the API asked again."""
     registry = Registry(web.Response(**answer), listing(SBOM.manifest))
@@ -84,6 +92,7 @@ async def test_an_answer_that_is_no_list_is_an_error(answer: dict[str, Any]) -> 
         with pytest.raises(ProtocolViolation) as caught:
             await repository.referrers(SAMPLE.digest)
         assert Side.SOURCE is caught.value.side
+        assert "referrers: false" in caught.value.hint
         assert [SBOM.digest] == [one.digest for one in await repository.referrers(SAMPLE.digest)]
 
 
@@ -107,6 +116,16 @@ async def test_an_api_that_has_worked_knows_what_is_not_there() -> None:
         assert len(await it.client.repository("a").referrers(SAMPLE.digest)) == 1
         assert await it.client.repository("b").referrers(SAMPLE.digest) == []
     assert len(server.lines) == 2
+
+
+async def test_an_api_that_is_gone_is_asked_for_again() -> None:
+    """A bare 404 contradicts what was seen: the tag stands in, and the next lookup asks for the API anew."""
+    registry = Registry(listing(SBOM.manifest), web.Response(status=404), listing(SBOM.manifest))
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([SIGNATURE.manifest.referrer_descriptor])
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a")
+        found = [(await repository.referrers(SAMPLE.digest))[0].digest for _ in range(3)]
+    assert found == [SBOM.digest, SIGNATURE.digest, SBOM.digest]
 
 
 async def test_a_repository_that_does_not_exist_says_nothing_of_the_api() -> None:
@@ -144,6 +163,103 @@ async def test_an_api_that_is_not_offered(status: int) -> None:
     assert len(server.lines) == 1
     (notice,) = it.recorder.of(Notice)
     assert f"answered {status}" in notice.text
+
+
+async def test_an_empty_answer_is_no_api() -> None:
+    """A registry that answers with nothing has no list: the tag stands in, for that repository, and one notice."""
+    registry = Registry(web.Response(), listing(SBOM.manifest))
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([SIGNATURE.manifest.referrer_descriptor])
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        for _ in range(2):
+            (found,) = await it.client.repository("a").referrers(SAMPLE.digest)
+            assert SIGNATURE.digest == found.digest
+        (found,) = await it.client.repository("b").referrers(SAMPLE.digest)
+        assert SBOM.digest == found.digest
+    (notice,) = it.recorder.of(Notice)
+    assert "answered with nothing" in notice.text
+
+
+async def test_an_empty_answer_of_an_api_that_has_worked() -> None:
+    """Once the API has answered with lists, nothing is no empty list."""
+    registry = Registry(listing(SBOM.manifest), web.Response())
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        await it.client.repository("a").referrers(SAMPLE.digest)
+        with pytest.raises(ProtocolViolation):
+            await it.client.repository("a").referrers(SAMPLE.digest)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_one_asks_whether_there_is_an_api(status: int) -> None:
+    """However many want to know at first, one request is sent, and the others go by its answer."""
+    registry = Registry(web.Response(status=status))
+    async with scripted(registry.handle) as server, connected(server.address) as it, anyio.create_task_group() as group:
+        for at in range(50):
+            group.start_soon(partial(it.client.repository(f"r{at}").referrers, SAMPLE.digest, known_tags=[]))
+    assert len(server.lines) == 1
+
+
+async def test_an_api_that_is_there_is_asked_side_by_side() -> None:
+    """Who waited for the first answer does not wait for the others'."""
+    together = anyio.Event()
+    under_way = 0
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal under_way
+        if len(server.lines) > 1:
+            under_way += 1
+            if under_way == 5:
+                together.set()
+            await together.wait()
+        return listing(SBOM.manifest)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        repository = it.client.repository("a")
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                for _ in range(6):
+                    group.start_soon(repository.referrers, SAMPLE.digest)
+    assert len(server.lines) == 6
+
+
+async def test_an_answer_that_teaches_nothing_lets_the_next_one_ask() -> None:
+    """A failure is no answer about the API: who waited asks in turn."""
+    registry = Registry(coded(404, "NAME_UNKNOWN"), web.Response(status=403), listing(SBOM.manifest))
+    async with scripted(registry.handle) as server, connected(server.address) as it, anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(partial(it.client.repository(name).referrers, SAMPLE.digest, known_tags=[]))
+    assert len(server.lines) == 3
+
+
+async def test_an_api_that_was_absent_is_asked_for_again() -> None:
+    """Registries are upgraded while a daemon runs: what was not there is believed for half an hour."""
+    registry = Registry(web.Response(status=404), listing(SBOM.manifest))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a")
+        assert await repository.referrers(SAMPLE.digest, known_tags=[]) == []
+        assert await repository.referrers(SAMPLE.digest, known_tags=[]) == []
+        it.clock.now += LIFETIME
+        assert len(await repository.referrers(SAMPLE.digest, known_tags=[])) == 1
+    assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize("header", [{}, {"OCI-Filters-Applied": "artifactType"}])
+async def test_what_the_registry_did_not_filter_is_filtered(header: dict[str, str]) -> None:
+    """Whether a registry says that it filtered or not, only what was asked for is returned."""
+    answer = listing(SBOM.manifest, SIGNATURE.manifest)
+    answer.headers.update(header)
+    async with scripted(Registry(answer).handle) as server, connected(server.address) as it:
+        found = await it.client.repository("a").referrers(SAMPLE.digest, "application/sbom")
+    assert [SBOM.digest] == [one.digest for one in found]
+    assert server.lines[0].endswith("?artifactType=application%2Fsbom")
+
+
+async def test_a_list_by_pages() -> None:
+    """Pages of referrers are read to the last, along their Links."""
+    first = listing(SBOM.manifest)
+    first.headers["Link"] = '<?page=2>; rel="next"'
+    async with scripted(Registry(first, listing(SIGNATURE.manifest)).handle) as server, connected(server.address) as it:
+        found = await it.client.repository("a").referrers(SAMPLE.digest)
+    assert [SBOM.digest, SIGNATURE.digest] == [one.digest for one in found]
 
 
 async def test_the_usual_absence_is_not_worth_a_notice() -> None:
@@ -246,6 +362,109 @@ async def test_a_list_that_is_refused_for_another_reason(gone: Digest) -> None:
     assert before == registry.manifests[fallback_tag(SAMPLE.digest)]
 
 
+async def test_a_deleted_referrer_leaves_the_list() -> None:
+    """Without the API the list under the subject's tag is ours to keep, also when a referrer goes."""
+    registry = Registry()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        for artifact in (SBOM, SIGNATURE):
+            await repository.push_manifest(artifact.manifest)
+        await repository.delete_manifest(SBOM.digest)
+        assert [SIGNATURE.digest] == registry.listed()
+        await repository.delete_manifest(SIGNATURE.digest)
+        assert registry.listed() == []
+    tag = fallback_tag(SAMPLE.digest)
+    kinds = [f"{line.split()[0]} {line.rpartition('/')[2]}" for line in server.lines[-4:]]
+    assert kinds == [f"GET {SIGNATURE.digest}", f"DELETE {SIGNATURE.digest}", f"GET {tag}", f"PUT {tag}"]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+async def test_a_list_that_is_denied_may_not_be_there(is_listed: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
+    """Artifactory denies a tag that it does not have: the list of its tags tells that from one that may not be read."""
+    registry = Registry()
+    tags = [fallback_tag(SAMPLE.digest)] if is_listed else ["1"]
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("/tags/list"):
+            return web.json_response({"tags": tags})
+        if request.method == "GET" and request.path.rpartition("/")[2] not in registry.manifests:
+            return web.Response(status=404 if "/referrers/" in request.path else 403)
+        return await registry.handle(request)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        if is_listed:
+            with pytest.raises(Denied):
+                await repository.referrers(SAMPLE.digest)
+            with pytest.raises(Denied):
+                await repository.push_manifest(SBOM.manifest)
+        else:
+            assert await repository.referrers(SAMPLE.digest) == []
+            await repository.push_manifest(SBOM.manifest)
+            assert [SBOM.digest] == registry.listed()
+
+
+@pytest.mark.parametrize("answer", [{"status": 403}, {"text": HTML}, {"status": 204}])
+async def test_a_manifest_that_cannot_be_read_can_be_deleted(answer: dict[str, Any]) -> None:
+    """What the manifest refers to is asked for on the way, and is no condition."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=202) if request.method == "DELETE" else web.Response(**answer)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).delete_manifest(SBOM.digest)
+    assert list(dict.fromkeys(line.split()[0] for line in server.lines)) == ["GET", "DELETE"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (500, StatusError)])
+async def test_a_manifest_is_not_deleted_in_the_dark(status: int, kind: type[Exception]) -> None:
+    """One that is not there cannot be deleted; where the registry has failed, its list would be left behind."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(kind):
+            await it.client.repository("a", Side.TARGET).delete_manifest(SBOM.digest)
+    assert not any(line.startswith("DELETE") for line in server.lines)
+
+
+async def test_a_list_that_does_not_name_it_is_left_alone() -> None:
+    """A list without the deleted manifest, a tag that is no list, or none at all, is not written."""
+    registry = Registry()
+    tag = fallback_tag(SAMPLE.digest)
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        for held in (None, referrers_index([SIGNATURE.manifest.referrer_descriptor]), SAMPLE.manifest.raw):
+            registry.manifests = {SBOM.digest: SBOM.manifest.raw} | ({tag: held} if held else {})
+            await repository.delete_manifest(SBOM.digest)
+    assert sum(line.startswith("PUT") for line in server.lines) == 0
+    assert sum(line.startswith("DELETE") for line in server.lines) == 3
+
+
+async def test_a_registry_with_the_api_keeps_its_lists_itself() -> None:
+    """Where the API has answered, a deletion is one request."""
+    registry = Registry(listing(SBOM.manifest))
+    registry.manifests[SBOM.digest] = SBOM.manifest.raw
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        await repository.referrers(SAMPLE.digest)
+        await repository.delete_manifest(SBOM.digest)
+    assert server.lines[1:] == [f"DELETE /v2/a/manifests/{SBOM.digest}"]
+
+
+async def test_a_referrer_that_is_not_deleted_stays_listed() -> None:
+    """The list is changed after the deletion, and not at all when there is none."""
+    registry = Registry()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        await repository.push_manifest(SBOM.manifest)
+        registry.refuses = True
+        with pytest.raises(Unsupported):
+            await repository.delete_manifest(SBOM.digest)
+    assert [SBOM.digest] == registry.listed()
+
+
 async def test_a_list_that_grows_large_does_not_hold_up_the_loop() -> None:
     """A list of a megabyte is extended beside the loop."""
     registry = Registry()
@@ -265,7 +484,20 @@ async def test_stale_entries_in_another_registry(tmp_path: Path) -> None:
             repository = it.client.repository("a", Side.TARGET)
             for sample in (SAMPLE, SBOM):
                 await push(repository, sample)
-            await repository.delete_manifest(SBOM.digest)
+            await repository.delete(SBOM.digest)
             await push(repository, SIGNATURE)
             found = await repository.referrers(SAMPLE.digest)
+    assert [SIGNATURE.digest] == [one.digest for one in found]
+
+
+@pytest.mark.witness
+async def test_a_deleted_referrer_leaves_the_list_of_another_registry(tmp_path: Path) -> None:
+    """Debian's docker-registry, which has no referrers API, lists a deleted referrer no longer."""
+    with docker_registry(tmp_path / "registry") as witness:
+        async with connected(witness.host) as it:
+            repository = it.client.repository("a", Side.TARGET)
+            for sample in (SAMPLE, SBOM, SIGNATURE):
+                await push(repository, sample)
+            await repository.delete_manifest(SBOM.digest)
+            found = (await repository.fetch_manifest(fallback_tag(SAMPLE.digest))).manifests
     assert [SIGNATURE.digest] == [one.digest for one in found]

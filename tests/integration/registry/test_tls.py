@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import ssl
+import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from aiohttp import web
 from cryptography import x509
@@ -17,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from syncer.errors import CertificateError, RegistryError, SyncerError
 from syncer.registry import RegistrySettings, TlsSettings
 from tests.support import images
+from tests.support.authority import Authority
 from tests.support.scripted import connected, scripted
 
 if TYPE_CHECKING:
@@ -131,3 +134,128 @@ async def test_client_certificate(pem: Path) -> None:
                 with pytest.raises(SyncerError):
                     await it.client.repository("a").fetch_manifest("1")
         assert storage.seen == []
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make a certificate authority."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+async def test_bundle(tmp_path: Path, authority: Authority) -> None:
+    """The file of authorities may hold several."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(Authority(tmp_path, "other").ca.read_bytes() + authority.ca.read_bytes())
+    async with scripted(manifest, tls=authority.server("127.0.0.1")) as server:
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=str(bundle)))
+        async with connected(server.address, settings=settings) as it:
+            assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
+
+
+async def test_system_authorities_by_the_environment(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE names the system's authorities, and what is configured comes on top of them."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    async with scripted(manifest, tls=authority.server("127.0.0.1")) as server:
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=str(Authority(tmp_path, "other").ca)))
+        async with connected(server.address, settings=settings) as it:
+            assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+async def test_system_authorities_of_a_process(tmp_path: Path, authority: Authority, variable: str) -> None:
+    """A process whose environment names the authorities trusts them without any setting."""
+    hashed = tmp_path / "certs"
+    hashed.mkdir()
+    # The name that OpenSSL looks for is made of a hash of the subject.
+    known = await anyio.run_process(["openssl", "x509", "-noout", "-subject_hash", "-in", str(authority.ca)])
+    (hashed / f"{known.stdout.decode().strip()}.0").write_bytes(authority.ca.read_bytes())
+    value = authority.ca if variable == "SSL_CERT_FILE" else hashed
+    async with scripted(manifest, tls=authority.server("127.0.0.1")) as server:
+        command = [
+            sys.executable,
+            "-m",
+            "syncer",
+            "manifest-digest",
+            f"docker://{server.address}/a:1",
+            "--no-plain-http",
+        ]
+        done = await anyio.run_process(command, env={variable: str(value), "PATH": "/usr/bin"}, check=False)
+    assert (done.stdout.decode().strip(), done.returncode) == (SAMPLE.digest, 0)
+
+
+async def test_directory_of_certificates(tmp_path: Path, authority: Authority) -> None:
+    """The registry's directory in certs.d gives its authority and the client certificate that it wants."""
+    async with scripted(manifest, tls=authority.server("127.0.0.1", verify=ssl.CERT_REQUIRED)) as server:
+        directory = tmp_path / server.address
+        directory.mkdir()
+        (directory / "ca.crt").write_bytes(authority.ca.read_bytes())
+        for file in authority.issue("me"):
+            (directory / file.name).write_bytes(file.read_bytes())
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(folders=(str(tmp_path),)))
+        async with connected(server.address, settings=settings) as it:
+            assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
+
+
+async def test_client_certificate_of_a_directory_stays_at_home(tmp_path: Path, authority: Authority) -> None:
+    """A client certificate of certs.d is not shown to another port that the registry redirects to."""
+    wanting = authority.server("127.0.0.1", verify=ssl.CERT_OPTIONAL)
+    shown: list[bool] = []
+
+    async def storage_handler(request: web.BaseRequest) -> web.StreamResponse:
+        shown.append(bool(request.transport and request.transport.get_extra_info("peercert")))
+        return await manifest(request)
+
+    async with scripted(storage_handler, tls=wanting) as storage:
+
+        async def handler(request: web.BaseRequest) -> web.StreamResponse:
+            shown.append(bool(request.transport and request.transport.get_extra_info("peercert")))
+            return web.Response(status=307, headers={"Location": f"https://{storage.address}/x"})
+
+        async with scripted(handler, tls=wanting) as server:
+            directory = tmp_path / server.address
+            directory.mkdir()
+            for file in (authority.ca, *authority.issue("me")):
+                (directory / file.name).write_bytes(file.read_bytes())
+            settings = RegistrySettings(host=server.address, tls=TlsSettings(folders=(str(tmp_path),)))
+            async with connected(server.address, settings=settings) as it:
+                assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
+    assert shown == [True, False]
+
+
+async def test_what_is_configured_comes_before_directories(tmp_path: Path, authority: Authority) -> None:
+    """A configured authority replaces those of certs.d."""
+    async with scripted(manifest, tls=authority.server("127.0.0.1")) as server:
+        directory = tmp_path / server.address
+        directory.mkdir()
+        (directory / "ca.crt").write_bytes(authority.ca.read_bytes())
+        other = str(Authority(tmp_path, "other").ca)
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=other, folders=(str(tmp_path),)))
+        async with connected(server.address, settings=settings) as it:
+            with pytest.raises(CertificateError, match="not trusted"):
+                await it.client.repository("a").fetch_manifest("1")
+
+
+async def test_half_a_pair_in_a_directory(tmp_path: Path) -> None:
+    """A client certificate without a key is an error before any request, with the file's name."""
+    directory = tmp_path / "reg.test"
+    directory.mkdir()
+    (directory / "me.cert").touch()
+    settings = RegistrySettings(host="reg.test", tls=TlsSettings(folders=(str(tmp_path),)))
+    with pytest.raises(CertificateError, match=r"me\.cert has no key"):
+        async with connected("", settings=settings):
+            pass
+
+
+async def test_ipv6_over_tls(authority: Authority) -> None:
+    """A registry is reached over TLS by an IPv6 address, for which its certificate is checked."""
+    async with scripted(manifest, tls=authority.server("::1"), host="::1") as server:
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=str(authority.ca)))
+        async with connected(server.address, settings=settings) as it:
+            assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
+    async with scripted(manifest, tls=authority.server("::2"), host="::1") as server:
+        settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=str(authority.ca)))
+        async with connected(server.address, settings=settings) as it:
+            with pytest.raises(CertificateError):
+                await it.client.repository("a").fetch_manifest("1")

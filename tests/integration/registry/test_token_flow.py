@@ -47,7 +47,7 @@ class Guarded:
             wants = self.challenge or request.path == "/v2/"
             return web.Response(status=401, headers={"WWW-Authenticate": realm} if wants else {})
         if request.method == "POST":
-            return web.Response(status=201)
+            return web.Response(status=201, headers={"Docker-Content-Digest": request.query["mount"]})
         return web.Response(
             body=b"" if request.method == "HEAD" else SAMPLE.manifest.raw,
             content_type=SAMPLE.manifest.media_type,

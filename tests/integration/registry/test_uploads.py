@@ -96,8 +96,10 @@ class Registry:
                 self.headers.append(dict(request.headers))
                 return await self.commit(request, lose=failure == "lose")
             case "HEAD":
-                found = request.path.rpartition("/")[2] in self.blobs
-                return web.Response(status=200 if found else 404)
+                digest = request.path.rpartition("/")[2]
+                if digest not in self.blobs:
+                    return web.Response(status=404)
+                return web.Response(headers={"Docker-Content-Digest": digest})
         return web.Response(status=204)
 
     async def commit(self, request: web.BaseRequest, *, lose: bool) -> web.Response:
@@ -165,7 +167,7 @@ async def test_empty_blob() -> None:
 @pytest.mark.parametrize(("source", "outcome"), [("", BlobOutcome.PRESENT), ("other", BlobOutcome.MOUNTED)])
 async def test_blob_that_is_there_is_one_request(source: str, outcome: BlobOutcome) -> None:
     """One POST finds a blob in the repository itself, or mounts it from another."""
-    registry = Registry(post=[web.Response(status=201)])
+    registry = Registry(post=[web.Response(status=201, headers={"Docker-Content-Digest": BLOB.digest})])
     async with scripted(registry.handle) as server, connected(server.address) as it:
         assert outcome is await target(it).begin_blob(BLOB, mount_from=source)
     assert len(server.lines) == 1
@@ -283,7 +285,7 @@ async def test_early_answer_is_what_is_raised(status: int) -> None:
     """An answer that comes while the body is still on its way is the error, not a broken pipe."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        if request.method == "PUT":
+        if request.method in ("PUT", "PATCH"):
             response = web.Response(status=status, text="no")
             response.force_close()
             return response
@@ -484,3 +486,23 @@ async def test_target_that_takes_no_more_bytes() -> None:
                 await session.send(opener(HUGE, chunk=1_000_000))
             stuck.set()
     assert isinstance(caught.value, Timeout)
+
+
+async def test_target_that_takes_bytes_too_slowly() -> None:
+    """A target that takes fewer bytes a second than the floor is given up, though it takes some."""
+    over = anyio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        while request.method == "PUT" and not over.is_set() and await request.content.readany():  # noqa: ASYNC110 - slow on purpose
+            await anyio.sleep(0.005)
+        return web.Response(status=202, headers={"Location": "/up/1"})
+
+    async with scripted(handler) as server:
+        timeouts = TimeoutSettings(stall=0.03, slowest=10**9)
+        settings = RegistrySettings(host=server.address, plain_http=True, timeouts=timeouts)
+        async with connected(server.address, settings=settings) as it:
+            session = await target(it).begin_blob(described(HUGE))
+            assert isinstance(session, UploadSession)
+            with pytest.raises(Timeout, match="takes no more bytes"):
+                await session.send(opener(HUGE, chunk=1_000_000))
+            over.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from syncer import errors
 from syncer.cli.exits import CODES, ExitCode, code_of, code_of_report
 from syncer.errors import SyncerError
 from syncer.events import RunStatus
-from syncer.telemetry.report import Failure, Report
+from syncer.telemetry.report import Deferral, Failure, Report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,6 +51,22 @@ def test_the_numbers_are_an_interface() -> None:
         "NO_SPACE": 9,
         "STOPPED": 75,
     }
+
+
+@pytest.mark.parametrize(
+    ("failed", "expected"),
+    [
+        ((), ExitCode.STOPPED),
+        (("RateLimited",), ExitCode.STOPPED),
+        (("NotFound",), ExitCode.FAILED),
+        (("Unauthorized",), ExitCode.FAILED),
+    ],
+)
+def test_deferrals(failed: tuple[str, ...], expected: ExitCode) -> None:
+    """What a registry deferred alone is 75; with failures of another kind beside it, it is 1."""
+    status = RunStatus.FAILED if failed else RunStatus.INTERRUPTED
+    made = replace(report(status, *failed), deferrals=(Deferral(registry="docker.io", tags=3),))
+    assert code_of_report(made) is expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from syncer.content import BlobOutcome, verified
 from syncer.engine.blobs import BlobMover, data_slots
 from syncer.engine.holdings import Holdings
 from syncer.engine.journal import MemoryJournal
-from syncer.errors import ConnectionFailed, Side
+from syncer.errors import ConnectionFailed, DigestMismatch, RateLimitReached, Side
 from syncer.events import BlobFinished, BlobProgress
 from syncer.oci import Descriptor, Digest
 from tests.support import images
@@ -146,6 +146,74 @@ async def test_a_session_left_behind_by_a_refused_mount_is_given_up() -> None:
     assert target.counts("blob-abort") == {"blob-abort": 1}
     # The registry has never mounted anything: that it did not mount this tells nothing about the other repository.
     assert holdings.mount_source("a", BLOB.digest) == "other"
+
+
+class Flipping(MemoryRepository):
+    """A source that gives other bytes for so many times."""
+
+    def __init__(self, place: MemoryRegistry, name: str, times: int) -> None:
+        super().__init__(place, name)
+        self.times = times
+        self.reads = 0
+
+    @asynccontextmanager
+    async def fetch_blob(self, descriptor: Descriptor) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.reads += 1
+        async with super().fetch_blob(descriptor) as chunks:
+            if self.reads > self.times:
+                yield chunks
+            else:
+                yield chunks_of(b"?" * descriptor.size)
+
+
+async def test_a_bit_that_flips_once_is_read_again() -> None:
+    """Bytes that are not the blob's are read once more from the start, and nothing of the first is committed."""
+    a, b = MemoryRegistry("a"), MemoryRegistry("b")
+    a.blobs["from"] = {BLOB.digest: DATA}
+    source = Flipping(a, "from", 1)
+    await BlobMover(Holdings("b", MemoryJournal()), Recorder()).ensure(BLOB, source, MemoryRepository(b, "to"))
+    assert b.blobs["to"] == {BLOB.digest: DATA}
+    assert source.reads == 2
+
+
+async def test_a_corrupt_source_is_said_to_be_one() -> None:
+    """The same twice is a verdict that names registry, repository and digest; who wants the blob next hears it."""
+    a, b = MemoryRegistry("a"), MemoryRegistry("b")
+    a.blobs["from"] = {BLOB.digest: DATA}
+    source = Flipping(a, "from", 100)
+    recorder = Recorder()
+    mover = BlobMover(Holdings("b", MemoryJournal()), recorder)
+    for name in ("to", "other"):
+        with pytest.raises(DigestMismatch, match="a/from is corrupt") as caught:
+            await mover.ensure(BLOB, source, MemoryRepository(b, name))
+        assert str(BLOB.digest) in caught.value.message
+        assert caught.value.side is Side.SOURCE
+    assert source.reads == 2
+    assert not b.blobs.get("to")
+    assert sum(event.count for event in recorder.of(BlobProgress)) >= 0
+
+
+async def test_a_deferral_is_no_verdict_on_a_blob() -> None:
+    """A blob that the source would not give for now is asked for again by the next who wants it."""
+    a, b = MemoryRegistry("a"), MemoryRegistry("b")
+    a.blobs["from"] = {BLOB.digest: DATA}
+    asked = 0
+
+    class Closed(MemoryRepository):
+        @asynccontextmanager
+        async def fetch_blob(self, descriptor: Descriptor) -> AsyncIterator[AsyncIterator[bytes]]:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise RateLimitReached
+            async with super().fetch_blob(descriptor) as chunks:
+                yield chunks
+
+    mover = BlobMover(Holdings("b", MemoryJournal()), Recorder())
+    with pytest.raises(RateLimitReached):
+        await mover.ensure(BLOB, Closed(a, "from"), MemoryRepository(b, "to"))
+    await mover.ensure(BLOB, Closed(a, "from"), MemoryRepository(b, "to"))
+    assert b.blobs["to"] == {BLOB.digest: DATA}
 
 
 async def chunks_of(*parts: bytes) -> AsyncIterator[bytes]:

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from syncer.errors import ProtocolViolation
 from syncer.registry.auth import (
     AuthMemory,
+    Demand,
     Scope,
     TokenRequest,
     merge_scopes,
     parse_scopes,
     parse_token,
     refresh_time,
+    widened,
 )
 from syncer.registry.challenge import Challenge, parse_challenges
 from syncer.registry.credentials.values import Anonymous, Basic, IdentityToken, RegistryToken
@@ -187,12 +189,18 @@ def test_realms_that_get_no_credentials(realm: str) -> None:
     [
         (300, 270.0),
         (60, 50.0),
-        (20, 10.0),
-        (4, 2.0),
+        (30, 25.0),
+        (6, 5.0),
+        (1.2, 1.0),
+        (1e-12, 5 / 6),
         (None, 50.0),
         (0, 50.0),
         (-5, 50.0),
         ("60", 50.0),
+        ("300", 270.0),
+        ("9" * 400, 77_760.0),
+        ("soon", 50.0),
+        ("٣٠٠", 50.0),
         (True, 50.0),
         (10**400, 77_760.0),
         (float("inf"), 77_760.0),
@@ -200,8 +208,8 @@ def test_realms_that_get_no_credentials(realm: str) -> None:
     ],
 )
 def test_refresh_times(expires_in: object, expected: float) -> None:
-    """A tenth or 10 s before the end, half of a short life; nonsense counts as 60 s, and more than a day as a day."""
-    assert expected == refresh_time(0.0, expires_in)
+    """A tenth or 10 s before the end, a sixth of a short life; nonsense counts as 60 s, and over a day as a day."""
+    assert expected == pytest.approx(refresh_time(0.0, expires_in))
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
@@ -248,3 +256,102 @@ def test_secrets_do_not_show() -> None:
     token = parse_token(request, b'{"token": "canary"}', 0.0)
     memory.keep(token, 0.0)
     assert "canary" not in f"{request!r}{token!r}{memory.attach(PULL, USER, 0.0)!r}"
+
+
+def test_longest_prefix_is_asked_for() -> None:
+    """A repository that is not known yet is asked for as its nearest relative was, and else as the latest was."""
+    memory = AuthMemory(HOME)
+    for name in ("one/x/a", "two/b"):
+        realm = f"https://auth.io/{name.partition('/')[0]}"
+        memory.learn((Scope.repository(name, "pull"),), parse_challenges([f'Bearer realm="{realm}"']), "")
+    realms = {
+        name: request_of(memory, (Scope.repository(name, "pull"),)).realm.rpartition("/")[2]
+        for name in ("one/x/b", "one/y", "two/c/d", "three/e", "onetwo", "one")
+    }
+    expected = {"one/x/b": "one", "one/y": "one", "two/c/d": "two", "three/e": "two", "onetwo": "two", "one": "one"}
+    assert expected == realms
+
+
+def test_what_is_learned_is_short_and_safe() -> None:
+    """A later run is told each realm once, at the shortest prefix it holds for; what is not safe is not believed."""
+    memory = AuthMemory(HOME)
+    for name in ("a/b/c", "a/d", "e"):
+        memory.learn((Scope.repository(name, "pull"),), BEARER, "")
+    assert memory.learned() == (Demand(prefix="", realm="https://auth.io/token?x=1", service="reg.io"),)
+    assert AuthMemory(HOME, learned=memory.learned()).learned() == memory.learned()
+    unsafe = [Demand(realm=realm) for realm in ("http://auth.io/t", "ftp://x/", "https://u:p@auth.io/", "nowhere")]
+    assert AuthMemory(HOME, learned=unsafe).learned() == ()
+
+
+def test_one_scope_where_only_one_is_heeded() -> None:
+    """A service that heeds one scope is asked for the first alone, whatever else is wanted or named."""
+    memory = AuthMemory(HOME, most_scopes=1)
+    memory.learn(PUSH, parse_challenges(['Bearer realm="https://auth.io/t",scope="repository:other:pull"']), "")
+    request = request_of(memory, (*PUSH, Scope.repository("c", "pull")))
+    assert [str(scope) for scope in request.scopes] == ["repository:a/b:pull,push"]
+
+
+def test_token_that_cannot_have_more_is_kept() -> None:
+    """A refusal that names what the service gives to nobody costs neither another token nor the one at hand."""
+    memory = AuthMemory(HOME, most_scopes=1)
+    memory.learn(PUSH, BEARER, "")
+    memory.keep(parse_token(request_of(memory, PUSH), b'{"token": "t1"}', 0.0), 0.0)
+    named = 'Bearer realm="https://auth.io/token?x=1",service="reg.io",scope="repository:a/b:push repository:c:pull"'
+    assert not memory.learn((*PUSH, Scope.repository("c", "pull")), parse_challenges([named]), "Bearer t1")
+    assert memory.attach(PUSH, USER, 1.0).header == "Bearer t1"
+
+
+def test_insufficient_scope_of_what_was_asked_for_is_final() -> None:
+    """A token that was asked for all that is named, and got less, is not asked for again."""
+    memory = AuthMemory(HOME)
+    memory.learn(PUSH, BEARER, "")
+    memory.keep(parse_token(request_of(memory, PUSH), b'{"token": "t1"}', 0.0), 0.0)
+    named = 'Bearer realm="https://auth.io/token?x=1",service="reg.io",scope="repository:a/b:push",error='
+    for error, status in (("insufficient_scope", 401), ("insufficient_scope", 403), ("denied", 403)):
+        assert not memory.learn(PUSH, parse_challenges([f'{named}"{error}"']), "Bearer t1", status=status)
+    assert memory.attach(PUSH, USER, 1.0).header == "Bearer t1"
+    assert memory.learn(PUSH, parse_challenges([f'{named}"invalid_token"']), "Bearer t1")
+    assert memory.attach(PUSH, USER, 1.0).fetch is not None
+
+
+def test_more_actions_are_for_the_request_that_needs_them() -> None:
+    """What a deletion needs besides is not asked for by the pushes that follow (Quay gives nothing then)."""
+    memory = AuthMemory(HOME)
+    challenge = parse_challenges(['Bearer realm="https://auth.io/t",scope="repository:a/b:delete"'])
+    memory.learn(PUSH, challenge, "")
+    assert [str(scope) for scope in widened(PUSH, challenge)] == ["repository:a/b:pull,push,delete"]
+    assert [str(scope) for scope in request_of(memory, PUSH).scopes] == ["repository:a/b:pull,push"]
+
+
+def test_oldest_sources_leave_first() -> None:
+    """A token names ten repositories at most: those that blobs were mounted from last."""
+    memory = AuthMemory(HOME)
+    memory.learn(PUSH, BEARER, "")
+    asked = []
+    for number in range(30):
+        asked.append(request_of(memory, (*PUSH, Scope.repository(f"s{number}", "pull"))))
+        memory.keep(parse_token(asked[-1], f'{{"token": "t{number}"}}'.encode(), 0.0), 0.0)
+    assert [scope.name for scope in asked[-1].scopes] == ["a/b", *(f"s{number}" for number in range(21, 30))]
+
+
+_NAMES = st.sampled_from(["a", "a/b", "c"])
+_SETS = st.lists(st.tuples(_NAMES, st.sampled_from(["pull", "pull,push", "*"])), min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(_SETS, st.sampled_from(["", "insufficient_scope", "invalid_token"]), st.booleans())))
+def test_memory_never_asks_in_circles(steps: list[tuple[list[tuple[str, str]], str, bool]]) -> None:
+    """Whatever is refused for whatever reason: a token that was kept answers what it was fetched for."""
+    memory = AuthMemory(HOME)
+    for number, (wanted, error, is_taken) in enumerate(steps):
+        scopes = merge_scopes([Scope.repository(name, *actions.split(",")) for name, actions in wanted], ())
+        named = " ".join(map(str, scopes))
+        attachment = memory.attach(scopes, USER, 0.0)
+        if attachment.fetch is not None:
+            memory.keep(parse_token(attachment.fetch, f'{{"token": "t{number}"}}'.encode(), 0.0), 0.0)
+            attachment = memory.attach(scopes, USER, 0.0)
+            assert attachment.header == f"Bearer t{number}"
+        if is_taken:
+            memory.accepted(scopes, attachment.header)
+        else:
+            challenge = f'Bearer realm="https://auth.io/t",scope="{named}",error="{error}"'
+            memory.learn(scopes, parse_challenges([challenge]), attachment.header)

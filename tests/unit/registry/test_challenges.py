@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.registry.challenge import Challenge, parse_challenges
+from syncer.errors import Denied, NotFound, Unauthorized
+from syncer.registry.challenge import Challenge, asks_for_token, described, parse_challenges
 
 
 def test_bearer() -> None:
@@ -103,3 +104,35 @@ def test_what_is_written_is_read(challenges: list[tuple[str, dict[str, str]]]) -
     )
     expected = [(scheme.lower(), parameters) for scheme, parameters in challenges]
     assert expected == [(found.scheme, found.parameters) for found in parse_challenges([header])]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ('Bearer realm="r"', ""),
+        ('Bearer realm="r",error="insufficient_scope"', "insufficient_scope"),
+        ('Bearer error="invalid_token",error_description="it  has\tended"', "invalid_token: it has ended"),
+        ('Basic realm="r", Bearer error_description="no"', "no"),
+        (f'Bearer error="x",error_description="{"canary" * 9} is wrong"', "x: … is wrong"),
+    ],
+)
+def test_reasons_for_people(header: str, expected: str) -> None:
+    """The reason of a challenge is told in a line, without long words that may be secrets."""
+    assert expected == described(parse_challenges([header]))
+
+
+@pytest.mark.parametrize(
+    ("error", "header", "expected"),
+    [
+        (Unauthorized("", status=401), "", True),
+        (Denied("", status=403), "", False),
+        (Denied("", status=403), 'Basic realm="r"', False),
+        (Denied("", status=403), 'Bearer realm="r"', False),
+        (Denied("", status=403), 'Bearer realm="r",scope="repository:a:push"', True),
+        (Denied("", status=403), 'Bearer realm="r",error="insufficient_scope"', True),
+        (NotFound(), 'Bearer realm="r",error="insufficient_scope"', False),
+    ],
+)
+def test_what_another_token_may_cure(error: Exception, header: str, *, expected: bool) -> None:
+    """Any 401, and a 403 whose challenge names what is missing."""
+    assert asks_for_token(error, parse_challenges([header])) is expected

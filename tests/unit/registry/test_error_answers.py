@@ -23,9 +23,10 @@ from syncer.errors import (
     Unauthorized,
     Unsupported,
 )
+from syncer.events import RequestKind
 from syncer.oci import Digest
 from syncer.registry.failures import Answer, failure, parse_error_body
-from syncer.registry.retry import Reaction, classify
+from syncer.registry.retry import FailureClass, classify
 
 
 def answer(
@@ -159,7 +160,7 @@ def test_missing_blobs_are_a_definite_answer(status: int) -> None:
     error = failure(answer(status, json.dumps({"errors": entries}).encode(), method="PUT"))
     assert isinstance(error, NotFound)
     assert (missing,) == error.missing
-    assert classify(error) is Reaction.GIVE_UP
+    assert classify(error, RequestKind.MANIFEST_PUT) is FailureClass.CONTRADICTED
 
 
 @pytest.mark.parametrize(("status", "method"), [(500, "GET"), (401, "PUT"), (403, "PUT"), (429, "PUT")])

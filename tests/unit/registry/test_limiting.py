@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anyio
 import anyio.lowlevel
 import pytest
 
+from syncer.events import RequestKind
 from syncer.registry.limits import Limits, Pace
 
 
@@ -108,3 +111,81 @@ async def test_cancelled_waiter_leaves_no_permit_behind() -> None:
     assert some.control.used == 0
     async with some.request(data=False):
         assert some.control.used == 1
+
+
+@pytest.mark.parametrize(("rate", "chunk"), [(100 * 1024, 1024 * 1024), (200 * 1024 * 1024, 256 * 1024)])
+async def test_bandwidth_is_even(rate: int, chunk: int) -> None:
+    """At 100 KiB and at 200 MiB a second many tasks together pass what they may, without a stall of a second."""
+    clock = Clock()
+    some = Limits(control=2, data=2, requests_per_second=None, bandwidth=rate, clock=clock, sleep=clock.sleep)
+    piece = some.piece
+    assert piece is not None
+    passed: list[tuple[float, int]] = []
+
+    async def one() -> None:
+        left = max(chunk, rate // 2)
+        while left:
+            count = min(piece, left)
+            await some.pass_bytes(count)
+            passed.append((clock.now, count))
+            left -= count
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(one)
+    moments = sorted(moment for moment, _ in passed)
+    total = sum(count for _, count in passed)
+    assert total / rate == pytest.approx(moments[-1] - 100.0, abs=0.25)
+    assert max(after - before for before, after in pairwise(moments)) <= 0.5
+
+
+async def test_pieces_fit_the_ceiling() -> None:
+    """Bytes pass in pieces of a tenth of a second, within bounds; where there is no ceiling they are left whole."""
+    sizes = [
+        Limits(control=1, data=1, requests_per_second=None, bandwidth=rate, clock=Clock(), sleep=anyio.sleep).piece
+        for rate in (None, 1000, 500 * 1024, 1024 * 1024 * 1024)
+    ]
+    assert sizes == [None, 4 * 1024, 50 * 1024, 256 * 1024]
+
+
+async def test_a_ceiling_for_one_kind() -> None:
+    """Requests of a kind with a rate of its own wait for it, and the others do not."""
+    clock = Clock()
+    rates = {RequestKind.MANIFEST_PUT: 2.0}
+    some = Limits(
+        control=4, data=1, requests_per_second=None, bandwidth=None, clock=clock, sleep=clock.sleep, rates=rates
+    )
+    for _ in range(10):
+        async with some.request(data=False, kind=RequestKind.MANIFEST_GET):
+            pass
+    assert clock.slept == []
+    for _ in range(3):
+        async with some.request(data=False, kind=RequestKind.MANIFEST_PUT):
+            pass
+    assert clock.now - 100.0 == pytest.approx(1.0, abs=0.15)
+
+
+async def test_places_pause_apart() -> None:
+    """A pause of a token service holds up nobody at the registry, and the longer of two pauses stays."""
+    clock = Clock()
+    some = limits(clock)
+    some.pause(30.0, "https://auth.example")
+    some.pause(5.0, "https://auth.example")
+    assert not some.is_paused()
+    await some.wait_pause()
+    assert clock.slept == []
+    await some.wait_pause("https://auth.example")
+    assert clock.now >= 130.0
+
+
+async def test_the_lower_of_two_ceilings_holds() -> None:
+    """Who joins with lower limits lowers them for all; who joins with higher ones changes nothing."""
+    clock = Clock()
+    some = limits(clock, control=8, data=4, rate=100.0)
+    some.tighten(control=4, data=9, requests_per_second=10.0, bandwidth=1024 * 1024)
+    some.tighten(control=99, data=99, requests_per_second=None, bandwidth=None)
+    assert (some.control.size, some.data.size, some.piece) == (4, 4, 104857)
+    for _ in range(21):
+        async with some.request(data=False):
+            pass
+    assert clock.now - 100.0 == pytest.approx(2.0, abs=0.15)

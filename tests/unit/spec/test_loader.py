@@ -11,16 +11,20 @@ import pytest
 
 from syncer.errors import SpecError
 from syncer.oci.platform import Platform
+from syncer.registry.settings import CreationKind, UploadForm
 from syncer.spec import (
+    Creation,
     LayoutSpec,
     Limits,
     PasswordCredentials,
     Place,
+    Proxy,
     RegistrySpec,
     Secret,
     Spec,
     TlsFiles,
     TokenCredentials,
+    Upload,
     load_spec,
     parse_spec,
 )
@@ -81,6 +85,65 @@ def test_a_full_registry() -> None:
         tls=TlsFiles(ca=BASE / "ca.pem", cert=Path("/etc/c.pem"), key=Path("/k.pem")),
         limits=Limits(connections=8, requests_per_second=2.5, bandwidth=3 * 512 * 1024),
     )
+
+
+def test_how_a_registry_is_reached_and_written() -> None:
+    """Proxy, trusted hosts, upload and creation arrive; a program that is named by a path is an absolute one."""
+    found = registry(
+        "{host: a.b, proxy: '${PROXY}', trusted_hosts: [Storage.local, '*.corp.example:8443'], tls: {insecure: true}, "
+        "upload: {form: chunks, chunk: 16MiB}, create: [./make, '{repository}', --in, ./x]}",
+        PROXY="http://u:p@proxy:3128",
+    )
+    assert found == RegistrySpec(
+        name="hub",
+        host="a.b",
+        tls=TlsFiles(insecure=True),
+        proxy=Proxy(url=Secret("http://u:p@proxy:3128")),
+        trusted_hosts=("storage.local", "*.corp.example:8443"),
+        upload=Upload(form="chunks", chunk=16 * 1024**2),
+        creation=Creation(kind="command", command=("/base/make", "{repository}", "--in", "./x")),
+    )
+    assert "u:p" not in repr(found)
+
+
+@pytest.mark.parametrize("form", UploadForm)
+def test_upload_forms_are_those_of_the_client(form: UploadForm) -> None:
+    """The spec knows every form that the client does, by the same word."""
+    found = registry(f"{{host: a.b, upload: {{form: {form}}}}}")
+    assert isinstance(found, RegistrySpec)
+    assert found.upload == Upload(form=form)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("create: harbor", Creation(kind=CreationKind.HARBOR)),
+        ("create: ecr", Creation(kind=CreationKind.ECR)),
+        ("create: [make, x]", Creation(kind=CreationKind.COMMAND, command=("make", "x"))),
+    ],
+)
+def test_ways_to_create(value: str, expected: Creation) -> None:
+    """The two words, and a program that is looked for on PATH."""
+    found = registry(f"{{host: a.b, {value}}}")
+    assert isinstance(found, RegistrySpec)
+    assert found.creation == expected
+
+
+def test_no_proxy_at_all() -> None:
+    """``none`` is not the same as leaving it to the environment."""
+    direct, usual = registry("{host: a.b, proxy: none}"), registry("{host: a.b}")
+    assert isinstance(direct, RegistrySpec)
+    assert isinstance(usual, RegistrySpec)
+    assert direct.proxy == Proxy()
+    assert usual.proxy is None
+
+
+def test_which_registries_conf() -> None:
+    """The usual ones, none, or one that is found from the folder of the spec; ``off`` is a word, quoted or not."""
+    assert parse(GOOD).registries_conf == ""
+    assert parse(GOOD + "registries_conf: off\n").registries_conf == "off"
+    assert parse(GOOD + "registries_conf: 'off'\n").registries_conf == "off"
+    assert parse(GOOD + "registries_conf: ./r.conf\n").registries_conf == "/base/r.conf"
 
 
 def test_other_registries() -> None:

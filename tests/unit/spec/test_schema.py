@@ -44,10 +44,12 @@ KEYS = dict(keys(SCHEMA, SCHEMA))
 def test_the_schema_knows_every_key() -> None:
     """These are the keys of this version's language."""
     assert set(KEYS) == {
-        *("version", "state", "registries", "defaults", "sync"),
+        *("version", "state", "registries_conf", "registries", "defaults", "sync"),
         *(f"registries.NAME.{key}" for key in ("host", "layout", "credentials", "tls", "plain_http", "limits")),
+        *(f"registries.NAME.{key}" for key in ("proxy", "trusted_hosts", "upload", "create")),
+        *(f"registries.NAME.upload.{key}" for key in ("form", "chunk")),
         *(f"registries.NAME.credentials.{key}" for key in ("username", "password", "token")),
-        *(f"registries.NAME.tls.{key}" for key in ("ca", "cert", "key")),
+        *(f"registries.NAME.tls.{key}" for key in ("ca", "cert", "key", "insecure")),
         *(f"registries.NAME.limits.{key}" for key in ("connections", "requests_per_second", "bandwidth")),
         *(f"defaults.{key}" for key in ("platforms", "referrers")),
         *(f"sync[].{key}" for key in ("name", "from", "to", "tags", "platforms", "referrers")),

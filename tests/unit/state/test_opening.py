@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -225,6 +226,7 @@ async def test_a_file_of_version_1_is_brought_up_to_date(path: Path, notebook: N
         assert await store.locate("t.io", [Digest.of(b"1")]) == {Digest.of(b"1"): ["a"]}
         assert await store.subset(Digest.of(b"1"), "linux/amd64") == Digest.of(b"2")
         await store.record_tag(record(1))
+        await store.record_tag(replace(record(2), outcome=TagOutcome.DEFERRED))
     assert notebook.events == []
     await anyio.to_thread.run_sync(assert_latest, path)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from syncer.content import BlobOutcome
-from syncer.errors import NotFound
+from syncer.errors import NotFound, RateLimitReached
 from syncer.events import (
     BlobFinished,
+    EntryFailed,
     ManifestPushed,
     Notice,
     RepositoryFinished,
@@ -31,6 +33,35 @@ if TYPE_CHECKING:
 CANARY = "s3cr3t-C4n4ry"
 START = datetime(2025, 1, 1, tzinfo=UTC)
 DIGEST = Digest.of(b"manifest")
+
+
+def test_deferrals() -> None:
+    """What a registry defers is counted by registry, with the time it names, and is no failure."""
+    error = RateLimitReached("docker.io allows no more pulls", registry="docker.io", hint="Later.")
+    error.resets_in = 60.0
+    report = observe(
+        [
+            replace(tag("v1", TagOutcome.DEFERRED), error=error),
+            replace(tag("v2", TagOutcome.DEFERRED), error=error),
+            RepositoryFinished(entry="e", source="s", target="t", seconds=1.0, error=error),
+            EntryFailed(entry="f", error=RateLimitReached("quay.io, too", registry="quay.io")),
+        ]
+    )
+    hub, quay = report.deferrals
+    assert (hub.registry, hub.tags, hub.others, hub.hint) == ("docker.io", 2, 1, "Later.")
+    assert hub.until is not None
+    assert 60 <= (hub.until - START).total_seconds() <= 65
+    assert (quay.registry, quay.tags, quay.others, quay.until) == ("quay.io", 0, 1, None)
+    assert report.failures == ()
+    assert report.totals.tags[TagOutcome.DEFERRED] == 2
+    assert {key for it in report.to_json()["deferrals"] for key in it} == {
+        "registry",
+        "tags",
+        "others",
+        "until",
+        "message",
+        "hint",
+    }
 
 
 class Now:
@@ -151,13 +182,21 @@ def test_json(run: list[Event]) -> None:
         "copied",
         "copied_unlisted",
         "failures",
+        "deferrals",
         "notices",
         "notices_unlisted",
     }
     assert document["status"] == "failed"
     assert document["started"] == "2025-01-01T00:00:01+00:00"
     assert document["finished"] == "2025-01-01T00:00:02+00:00"
-    assert document["totals"]["tags"] == {"copied": 1, "in-sync": 2, "skipped": 0, "failed": 1, "cancelled": 0}
+    assert document["totals"]["tags"] == {
+        "copied": 1,
+        "in-sync": 2,
+        "skipped": 0,
+        "failed": 1,
+        "deferred": 0,
+        "cancelled": 0,
+    }
     assert document["totals"]["blobs"]["mounted"] == {"count": 1, "bytes": 2000}
     assert document["requests"] == {
         "total": 2,

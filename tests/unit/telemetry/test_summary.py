@@ -13,7 +13,7 @@ from syncer.content import BlobOutcome
 from syncer.events import RunStatus, TagOutcome
 from syncer.telemetry.grid import Column, fit, print_grid
 from syncer.telemetry.recorder import ReportObserver
-from syncer.telemetry.report import Failure, Report, ReportNotice, RepositoryReport, Totals, Volume
+from syncer.telemetry.report import Deferral, Failure, Report, ReportNotice, RepositoryReport, Totals, Volume
 from syncer.telemetry.summary import MAX_FAILURES, MAX_NOTICES, MAX_ROWS, closing_sentence, render_report
 
 if TYPE_CHECKING:
@@ -153,6 +153,31 @@ def test_failed_repositories_come_last() -> None:
     assert lines[1].startswith("t/good")
     assert lines[2].startswith("t/bad")
     assert " all " in lines[2]
+
+
+def test_deferrals() -> None:
+    """What a registry deferred is shown apart from failures: how much, by whom, until when, and why."""
+    deferrals = (
+        Deferral(registry="docker.io", tags=1200, others=1, until=START, message="no more pulls", hint="Later."),
+        Deferral(registry="quay.io", others=2, message="closed"),
+    )
+    report = Report(
+        started=START,
+        status=RunStatus.INTERRUPTED,
+        seconds=2,
+        totals=totals(selected=1203, copied=3, deferred=1200),
+        repositories=(RepositoryReport(entry="e", source="s", target="t", totals=totals(copied=3, deferred=1200)),),
+        deferrals=deferrals,
+    )
+    lines = shown(report).splitlines()
+    assert "deferred" in lines[0]
+    assert f"deferred: 1,200 tags and 1 whole repository by docker.io, until {START:%Y-%m-%d %H:%M} UTC" in lines
+    assert "  no more pulls" in lines
+    assert "  hint: Later." in lines
+    assert "deferred: 2 whole repositories by quay.io" in lines
+    assert lines[-1] == (
+        "Stopped after 2.0 s: of 1,203 tags 3 copied, 1,200 deferred. Nothing is lost; run it again to go on."
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncer.content import BlobOutcome
-from syncer.errors import NotFound
+from syncer.errors import NotFound, RateLimitReached
 from syncer.events import (
     BlobFinished,
     BlobProgress,
     BlobStarted,
+    EntryFailed,
     RepositoryFinished,
     RepositoryStarted,
     TagFinished,
@@ -117,6 +118,18 @@ def test_repository_that_failed() -> None:
     started(tally)
     finished(tally, NotFound("no such repository"))
     assert tally.total.failed == 1
+
+
+def test_deferrals_are_no_failures() -> None:
+    """Tags, repositories and entries that a registry defers are done with, and nothing failed."""
+    tally = Tally()
+    error = RateLimitReached(registry="docker.io")
+    started(tally)
+    outcome = TagOutcome.of(error)
+    tally.notify(TagFinished(entry="e", source=SOURCE, target=TARGET, tag="v", outcome=outcome, error=error))
+    tally.notify(RepositoryFinished(entry="e", source=SOURCE, target=TARGET, seconds=1.0, error=error))
+    tally.notify(EntryFailed(entry="f", error=error))
+    assert (tally.total.failed, tally.total.tags_done) == (0, 1)
 
 
 def test_single_copy() -> None:

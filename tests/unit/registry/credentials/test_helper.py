@@ -256,3 +256,27 @@ async def test_store_and_erase_fail_typed(machine: Machine) -> None:
     assert CANARY not in stored.value.paragraph() + erased.value.paragraph()
     machine.helper("store", "echo 'credentials not found in native keychain'; exit 1")
     assert not await helpers.erase("store", "r.io")
+
+
+async def test_a_refused_answer_is_asked_for_again_once(machine: Machine) -> None:
+    """What a registry refused is asked for anew by one of those who were refused, and not twice within a minute."""
+    machine.helper("store", answer("u", "old"))
+    clock = Clock()
+    helpers = Helpers(machine.environ, clock=clock)
+    old = await helpers.get("store", "r.io")
+    machine.helper("store", answer("u", "new"))
+    found: list[Credential] = []
+
+    async def renew() -> None:
+        found.append(await helpers.get("store", "r.io", refused=old))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(renew)
+    assert found == [Basic(username="u", password="new")] * 10
+    assert machine.calls("store") == ["get", "get"]
+    assert await helpers.get("store", "r.io", refused=found[0]) == found[0]
+    assert machine.calls("store") == ["get", "get"]
+    clock.now += 60
+    await helpers.get("store", "r.io", refused=found[0])
+    assert machine.calls("store") == ["get", "get", "get"]

@@ -199,3 +199,18 @@ def test_the_keychain_shows_no_secret(machine: Machine) -> None:
     """The repr of a keychain does not hold what is in it."""
     keychain = machine.keychain(explicit={HOST: Basic(username="u", password=CANARY)})
     assert CANARY not in f"{keychain!r} {vars(keychain)!r}"
+
+
+async def test_a_refused_credential_is_looked_for_again(machine: Machine) -> None:
+    """Of what was refused, a file's is what the file says today, a helper's what it says now, the spec's stays."""
+    old, new = ({"auth": encode_basic("u", secret)} for secret in ("old", "new"))
+    machine.helper("cloud", """cat > /dev/null; echo '{"Username": "u", "Secret": "old"}'""")
+    machine.write(".docker/config.json", {"credHelpers": {"cloud.io": "cloud"}, "auths": {"file.io": old}})
+    keychain = machine.keychain(explicit={"spec.io": Basic(username="u", password="old")})
+    refused = [await keychain.get(host, "a") for host in ("cloud.io", "file.io", "spec.io")]
+    assert refused == [Basic(username="u", password="old")] * 3
+    machine.helper("cloud", """cat > /dev/null; echo '{"Username": "u", "Secret": "new"}'""")
+    machine.write(".docker/config.json", {"credHelpers": {"cloud.io": "cloud"}, "auths": {"file.io": new}})
+    renewed = [await keychain.renew(host, "a", refused[0]) for host in ("cloud.io", "file.io", "spec.io")]
+    assert renewed == [Basic(username="u", password=secret) for secret in ("new", "new", "old")]
+    assert machine.calls("cloud") == ["get", "get"]

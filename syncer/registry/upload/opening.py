@@ -1,0 +1,157 @@
+"""Opening an upload, and giving it up again (distribution-spec "Pushing blobs", "Deleting an upload")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from syncer.errors import NotFound, ProtocolViolation, RegistryError, SyncerError
+from syncer.registry.upload.progress import chunk_minimum
+from syncer.registry.urls import redact
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+    from syncer.registry.call import Call, Reply
+    from syncer.registry.upload.calls import UploadCalls
+
+#: Seconds that giving up a session may take; the registry forgets it in time by itself.
+ABORT_DEADLINE = 2.0
+#: Seconds that a registry gets to notice that a body was cut off, before it is asked to delete the session.
+_NOTICE = 0.1
+ACCEPTED = 202
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened:
+    """A session that a registry has opened.
+
+    Attributes:
+        location: where its next request goes.
+        chunk_minimum: the bytes that each chunk but the last should have at least.
+    """
+
+    location: URL
+    chunk_minimum: int = 0
+
+    @classmethod
+    def by(cls, calls: UploadCalls, reply: Reply) -> Opened:
+        """Return what ``reply`` has opened.
+
+        Raises:
+            ProtocolViolation: when it does not say where.
+        """
+        location = location_of(calls, reply)
+        if location is None:
+            raise ProtocolViolation(
+                f"{calls.client.host} opened an upload for {calls.asked} without saying where",
+                registry=calls.client.host,
+                method="POST",
+                url=redact(reply.url),
+                side=calls.repository.side,
+            )
+        return cls(location=location, chunk_minimum=chunk_minimum(reply.headers.get("OCI-Chunk-Min-Length", "")))
+
+
+def location_of(calls: UploadCalls, reply: Reply) -> URL | None:
+    """Return where the next request goes by ``reply``, byte for byte; None when it does not say.
+
+    Raises:
+        ProtocolViolation: when it must not be gone to.
+    """
+    location = reply.headers.get("Location", "")
+    return calls.client.resolve(reply.url, location) if location else None
+
+
+async def open_session(calls: UploadCalls) -> Opened:
+    """Open a session by a plain POST.
+
+    Raises:
+        NotFound: when the registry does not know the repository and does not create it.
+        RegistryError: when no upload can be opened.
+    """
+    return Opened.by(calls, await asked_of_existing(calls, calls.open()))
+
+
+async def asked_of_existing(calls: UploadCalls, call: Call) -> Reply:
+    """Send ``call``; when it fails since there is no such repository, have it created, where that is set up, and again.
+
+    Raises:
+        SyncerError: what the call or the creation raises.
+    """
+    try:
+        return await exchanged(calls, call)
+    except (RegistryError, NotFound) as error:
+        creation = calls.client.creation
+        if (
+            creation is None
+            or not creation.is_called_for(error)
+            or not await creation.ensure(calls.repository.repository)
+        ):
+            raise
+    return await exchanged(calls, call)
+
+
+async def exchanged(calls: UploadCalls, call: Call) -> Reply:
+    """Send a POST that may open an upload; when cancelled meanwhile, wait a moment for where it is, to give it up.
+
+    Otherwise every stop would leave sessions behind that only the registry's own purge removes.
+    """
+    reply: Reply | None = None
+    failure: SyncerError | None = None
+
+    async def hasten(shield: anyio.CancelScope) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            shield.deadline = anyio.current_time() + ABORT_DEADLINE
+
+    try:
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope(shield=True) as shield:
+                group.start_soon(hasten, shield)
+                try:
+                    reply = await calls.client.exchange(call)
+                except SyncerError as failed:
+                    failure = failed
+            group.cancel_scope.cancel()
+        # The group swallows a cancellation of its own making only; one from outside is raised here at the latest.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class():
+        if reply is not None and reply.status == ACCEPTED:
+            with anyio.CancelScope(shield=True):
+                await give_up(calls, Opened.by(calls, reply).location, is_cut=False)
+        raise
+    if failure is not None:
+        raise failure
+    assert reply is not None  # noqa: S101 - for the type checker: neither means cancelled, which was raised above
+    return reply
+
+
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
+    """Delete the session at ``location``, in a short time; whatever the registry says is fine.
+
+    ``is_cut`` when a body was broken off: the registry may still be writing what arrived of it.
+    """
+    with anyio.move_on_after(ABORT_DEADLINE):
+        if is_cut:
+            # A DELETE that overtakes the end of the PUT is undone by what the PUT still writes (distribution).
+            await calls.client.sleep(_NOTICE)
+        try:
+            if not await _is_deleted(calls, location) and is_cut:
+                # The state in our Location is from before the bytes that did arrive. A GET gives a new one
+                # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
+                reply = await calls.client.exchange(calls.status(location, tries=1))
+                fresh = location_of(calls, reply)
+                if fresh is not None:
+                    await _is_deleted(calls, fresh)
+        except SyncerError:
+            return
+
+
+async def _is_deleted(calls: UploadCalls, location: URL) -> bool:
+    """Delete the session at ``location``; False when the registry does not know it in this state."""
+    return (await calls.client.exchange(calls.delete(location))).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)

@@ -1,0 +1,116 @@
+"""Writing manifests: what counts as written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from syncer.errors import ImmutableTag, ProtocolViolation, Side
+from syncer.oci import Digest
+from syncer.registry import RegistrySettings
+from syncer.registry.settings import CreationKind, CreationSettings
+from tests.support import images
+from tests.support.scripted import connected, scripted
+from tests.support.uploading import methods
+
+if TYPE_CHECKING:
+    from tests.support.scripted import Handler
+
+SAMPLE = images.image(seed="sample")
+MANIFEST = SAMPLE.manifest
+
+
+def registry(*puts: web.Response, held: bytes = MANIFEST.raw, names_digest: bool = True) -> Handler:
+    """Return a registry that answers each PUT with the next of ``puts``, then with 201, and holds ``held``."""
+    waiting = list(puts)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.content.read()
+        named = {"Docker-Content-Digest": Digest.of(held)} if names_digest else {}
+        if request.method == "PUT":
+            created = {"Docker-Content-Digest": Digest.of(body)} if names_digest else {}
+            return waiting.pop(0) if waiting else web.Response(status=201, headers=created)
+        return web.Response(body=held, headers={**named, "Content-Type": MANIFEST.media_type})
+
+    return handle
+
+
+def error(status: int, code: str, message: str = "") -> web.Response:
+    """Return an error of the distribution-spec."""
+    return web.json_response({"errors": [{"code": code, "message": message}]}, status=status)
+
+
+IMMUTABLE = [
+    (400, "TAG_INVALID", "The image tag '1' already exists in the 'a' repository and cannot be overwritten"),
+    (400, "TAG_INVALID", "already exists, and the repository is immutable"),
+    (412, "PRECONDITION", "configured as immutable"),
+    (409, "TAG_IMMUTABLE", "tag is immutable"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message"), IMMUTABLE)
+@pytest.mark.parametrize("tag", ["1", ""])
+async def test_what_is_there_already_counts_as_written(status: int, code: str, message: str, tag: str) -> None:
+    """ECR, Harbor and Quay refuse an immutable tag even for the digest that it holds: that is success."""
+    handler = registry(error(status, code, message))
+    async with scripted(handler) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, tag)
+    assert methods(server.lines) == "PUT HEAD"
+
+
+@pytest.mark.parametrize(("status", "code", "message"), IMMUTABLE)
+async def test_another_manifest_under_an_immutable_tag(status: int, code: str, message: str) -> None:
+    """Held by another digest, the tag is a conflict."""
+    handler = registry(error(status, code, message), held=images.image(seed="other").manifest.raw)
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(ImmutableTag):
+            await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "1")
+    assert methods(server.lines) == "PUT HEAD"
+
+
+async def test_a_registry_that_names_no_digest_is_checked_once() -> None:
+    """201 without a digest: the bytes are compared once, and then it is believed."""
+    handler = registry(names_digest=False)
+    async with scripted(handler) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        await repository.push_manifest(MANIFEST, "1")
+        assert methods(server.lines) == "PUT HEAD GET"
+        await repository.push_manifest(MANIFEST, "2")
+    assert methods(server.lines) == "PUT HEAD GET PUT"
+
+
+async def test_a_portal_that_agrees_to_everything() -> None:
+    """A page of HTML in the manifest's place is no success."""
+
+    async def portal(request: web.BaseRequest) -> web.StreamResponse:
+        await request.content.read()
+        return web.Response(status=201 if request.method == "PUT" else 200, text="<html>", content_type="text/html")
+
+    async with scripted(portal) as server, connected(server.address) as it:
+        with pytest.raises(ProtocolViolation, match="does not show it"):
+            await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "1")
+
+
+async def test_another_manifest_than_was_written() -> None:
+    """A registry that names no digest and holds other bytes has not stored the manifest."""
+    handler = registry(names_digest=False, held=images.image(seed="other").manifest.raw)
+    for tag in ("1", ""):
+        async with scripted(handler) as server, connected(server.address) as it:
+            with pytest.raises(ProtocolViolation, match="does not show it"):
+                await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, tag)
+
+
+async def test_a_missing_repository_is_created() -> None:
+    """An image without a blob to upload meets the missing repository at its manifest."""
+    handler = registry(error(404, "NAME_UNKNOWN"))
+    async with scripted(handler) as server:
+        settings = RegistrySettings(
+            host=server.address,
+            plain_http=True,
+            creation=CreationSettings(kind=CreationKind.COMMAND, command=("true", "{repository}")),
+        )
+        async with connected(server.address, settings=settings) as it:
+            await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "1")
+    assert methods(server.lines) == "PUT PUT"
