@@ -14,8 +14,7 @@ from syncer.registry.call import Call
 from syncer.registry.client import RegistryClient
 from syncer.registry.credentials.keychain import Keychain
 from syncer.registry.credentials.values import Basic, RegistryToken
-from syncer.registry.proxies import ProxySettings
-from syncer.registry.retry import RetryPolicy
+from syncer.registry.network.proxies import ProxySettings
 from syncer.registry.settings import (
     CreationKind,
     CreationSettings,
@@ -24,6 +23,7 @@ from syncer.registry.settings import (
     UploadForm,
     UploadSettings,
 )
+from syncer.registry.traffic.retry import RetryPolicy
 from syncer.spec.values import PasswordCredentials, TokenCredentials
 
 if TYPE_CHECKING:

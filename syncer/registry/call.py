@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from syncer.errors import Side
     from syncer.events import RequestKind
-    from syncer.registry.auth import Scope
+    from syncer.registry.auth.scopes import Scope
 
 #: Bytes of an answer that is not content: a token, a page of referrers, an error.
 SMALL_ANSWER = 1024 * 1024

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from syncer.errors import Denied, InvalidReference, NotFound, StatusError, Unauthorized, Unsupported
 from syncer.events import RequestKind
 from syncer.oci.reference import check_repository
-from syncer.registry.auth import Scope
+from syncer.registry.auth.scopes import Scope
 from syncer.registry.call import Call
 from syncer.registry.paging import PAGE_LIMIT, entries, pages
 

@@ -25,23 +25,23 @@ from syncer.errors import (
     Unauthorized,
 )
 from syncer.oci.reference import check_host, check_repository
-from syncer.registry.addresses import kind_of
-from syncer.registry.auth import MOST_SCOPES
+from syncer.registry.auth.challenge import asks_for_token, described, parse_challenges
+from syncer.registry.auth.denials import Denials
+from syncer.registry.auth.memory import MOST_SCOPES
+from syncer.registry.auth.origins import Nobody, OriginTokens, may_see_credentials
+from syncer.registry.auth.tokens import Tokens
 from syncer.registry.call import Call, Reply
 from syncer.registry.catalog import RegistryCatalog
-from syncer.registry.challenge import asks_for_token, described, parse_challenges
 from syncer.registry.creation import Creation
-from syncer.registry.denials import Denials
 from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure, without_credentials
-from syncer.registry.limits import Window
-from syncer.registry.origins import Nobody, OriginTokens, may_see_credentials
+from syncer.registry.network.addresses import kind_of
+from syncer.registry.network.resolver import system_lookup
+from syncer.registry.network.transport import HttpRequest, HttpResponse, Transport
+from syncer.registry.network.urls import Origin, absolute, redact, resolve
 from syncer.registry.repository import RegistryRepository
-from syncer.registry.resolver import system_lookup
-from syncer.registry.retry import OUT_OF_BUDGET, Reaction, deferral
 from syncer.registry.standing import Standing
-from syncer.registry.tokens import Tokens
-from syncer.registry.transport import HttpRequest, HttpResponse, Transport
-from syncer.registry.urls import Origin, absolute, redact, resolve
+from syncer.registry.traffic.limits import Window
+from syncer.registry.traffic.retry import OUT_OF_BUDGET, Reaction, deferral
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
     from typing import Self
 
     from syncer.events import Observer, RequestKind
-    from syncer.registry.addresses import Classifier
-    from syncer.registry.auth import Demand
-    from syncer.registry.challenge import Challenge
+    from syncer.registry.auth.challenge import Challenge
+    from syncer.registry.auth.memory import Demand
+    from syncer.registry.auth.origins import Disclosure
+    from syncer.registry.auth.token_service import TokenRequest
     from syncer.registry.credentials.values import CredentialStore
-    from syncer.registry.origins import Disclosure
-    from syncer.registry.resolver import Lookup
-    from syncer.registry.retry import RetryPolicy
+    from syncer.registry.network.addresses import Classifier
+    from syncer.registry.network.resolver import Lookup
     from syncer.registry.settings import RegistrySettings
-    from syncer.registry.token_service import TokenRequest
+    from syncer.registry.traffic.retry import RetryPolicy
 
 _T = TypeVar("_T")
 

@@ -25,12 +25,12 @@ from syncer.errors import (
     Unauthorized,
 )
 from syncer.events import RequestKind
+from syncer.registry.auth.token_service import basic_header
 from syncer.registry.call import Call
 from syncer.registry.credentials.values import Basic, CredentialStore
 from syncer.registry.hosts import HostKind, account_and_region, classify
 from syncer.registry.programs import Ended, Ending, run_program
 from syncer.registry.settings import CreationKind, CreationSettings
-from syncer.registry.token_service import basic_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncer.errors import ConnectionFailed, SizeMismatch, StatusError, SyncerError, TransportError
-from syncer.registry.urls import redact
+from syncer.registry.network.urls import redact
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from syncer.oci.descriptor import Descriptor
     from syncer.registry.call import Call
     from syncer.registry.client import RegistryClient
-    from syncer.registry.transport import HttpResponse
+    from syncer.registry.network.transport import HttpResponse
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,20})")

@@ -29,8 +29,8 @@ from syncer.errors import (
 )
 from syncer.oci.digest import Digest
 from syncer.registry.hosts import creation_hint
-from syncer.registry.retry import PASSING_STATUSES, TOO_MANY_REQUESTS, retry_after
-from syncer.registry.translation import WANTS_TLS
+from syncer.registry.network.translation import WANTS_TLS
+from syncer.registry.traffic.retry import PASSING_STATUSES, TOO_MANY_REQUESTS, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

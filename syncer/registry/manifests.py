@@ -17,8 +17,8 @@ from syncer.events import RequestKind
 from syncer.oci.reference import check_tag
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
+from syncer.registry.network.urls import redact
 from syncer.registry.upload.proof import contradicts
-from syncer.registry.urls import redact
 
 if TYPE_CHECKING:
     from syncer.oci.manifest import Manifest

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from syncer.errors import ProtocolViolation
-from syncer.registry.urls import Origin, links, redact
+from syncer.registry.network.urls import Origin, links, redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

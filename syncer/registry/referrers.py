@@ -26,8 +26,8 @@ from syncer.oci.referrers import fallback_tag, referrers_index
 from syncer.registry import manifests
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
+from syncer.registry.network.urls import redact, with_query
 from syncer.registry.paging import pages
-from syncer.registry.urls import redact, with_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection

@@ -23,7 +23,7 @@ from syncer.oci.digest import Digest, is_digest
 from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
 from syncer.oci.reference import check_tag
 from syncer.registry import manifests, referrers, tags, upload
-from syncer.registry.auth import Scope
+from syncer.registry.auth.scopes import Scope
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
 from syncer.registry.download import BlobDownload

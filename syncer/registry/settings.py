@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from syncer.oci.reference import DOCKER_HUB
-from syncer.registry.proxies import ProxySettings
+from syncer.registry.network.proxies import ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from syncer.registry.allowance import Allowance
-from syncer.registry.breaker import Breaker
 from syncer.registry.capabilities import Capabilities
 from syncer.registry.hosts import traits_of
-from syncer.registry.limits import Limits
 from syncer.registry.referrers import FallbackTags
-from syncer.registry.retry import RetryBudget, RetryPolicy
+from syncer.registry.traffic.allowance import Allowance
+from syncer.registry.traffic.breaker import Breaker
+from syncer.registry.traffic.limits import Limits
+from syncer.registry.traffic.retry import RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

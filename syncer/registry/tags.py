@@ -13,8 +13,8 @@ from syncer.oci.digest import Digest, is_digest
 from syncer.oci.reference import is_tag
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
+from syncer.registry.network.urls import with_query
 from syncer.registry.paging import PAGE_LIMIT, entries, pages
-from syncer.registry.urls import with_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

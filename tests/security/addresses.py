@@ -13,11 +13,12 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from syncer.errors import Side, SyncerError, Unauthorized, UnsafeAddress
-from syncer.registry import RegistrySettings, resolver
+from syncer.registry import RegistrySettings
 from syncer.registry import client as client_module
-from syncer.registry.addresses import AddressKind, kind_of
 from syncer.registry.client import RegistryClient
-from syncer.registry.resolver import Guard, GuardedResolver
+from syncer.registry.network import resolver
+from syncer.registry.network.addresses import AddressKind, kind_of
+from syncer.registry.network.resolver import Guard, GuardedResolver
 from tests.security.origins import BLOB, DATA, HostKeys
 from tests.security.stage import Heard, Outcome, Row, Wire, reply, said, wire
 from tests.support.observing import Recorder
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
 
     from syncer.registry import RegistryRepository
-    from syncer.registry.addresses import IpAddress
+    from syncer.registry.network.addresses import IpAddress
     from tests.security.stage import Answer
 
 PUBLIC, INTERNAL, METADATA = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -256,7 +257,7 @@ def _row(name: str, threat: str, attack: Callable[[Path], Awaitable[Outcome]]) -
     return Row(
         name=name,
         threat=threat,
-        defence="syncer.registry.resolver.Guard._is_admitted",
+        defence="syncer.registry.network.resolver.Guard._is_admitted",
         attack=attack,
         switch_off=admit_all,
         refusal=UnsafeAddress,
@@ -271,7 +272,7 @@ ROWS = [
     Row(
         name="S7-one-of-two",
         threat="a name has an internal address beside a public one",
-        defence="syncer.registry.resolver.Guard._is_admitted",
+        defence="syncer.registry.network.resolver.Guard._is_admitted",
         attack=one_of_two,
         switch_off=admit_all,
         refusal=SyncerError,
@@ -280,7 +281,7 @@ ROWS = [
         Row(
             name=f"S7-spelling-{name}",
             threat=f"an internal address is spelled {spelling}",
-            defence="syncer.registry.resolver.Guard.check",
+            defence="syncer.registry.network.resolver.Guard.check",
             attack=partial(spelled, spelling),
             switch_off=unguarded,
             refusal=UnsafeAddress,
@@ -290,14 +291,14 @@ ROWS = [
     Row(
         name="S7-rebinding",
         threat="a name has another address when it is connected to than when it was checked",
-        defence="syncer.registry.resolver.GuardedResolver.resolve",
+        defence="syncer.registry.network.resolver.GuardedResolver.resolve",
         attack=rebinding,
         switch_off=_look_again,
     ),
     Row(
         name="S6-other-registry",
         threat="a redirect from a registry without TLS gets another registry's credentials in the clear",
-        defence="syncer.registry.origins.may_see_credentials",
+        defence="syncer.registry.auth.origins.may_see_credentials",
         attack=other_registry_in_the_clear,
         switch_off=lambda patch: patch.setattr(client_module, "may_see_credentials", lambda _: True),
         refusal=Unauthorized,

@@ -12,10 +12,11 @@ from yarl import URL
 from syncer.errors import MalformedManifest, ProtocolViolation, Side, SizeExceedsLimit, SyncerError, Unauthorized
 from syncer.events import RequestKind
 from syncer.oci import manifest
-from syncer.registry import manifests, token_service
+from syncer.registry import manifests
+from syncer.registry.auth import token_service
 from syncer.registry.call import Call
 from syncer.registry.credentials.values import Basic
-from syncer.registry.transport import HttpResponse, Transport
+from syncer.registry.network.transport import HttpResponse, Transport
 from syncer.registry.upload import forms, proof
 from syncer.registry.upload.calls import UploadCalls
 from syncer.registry.upload.opening import open_session
@@ -313,7 +314,7 @@ ROWS = [
     Row(
         name="S4-manifest",
         threat="a manifest without end fills the memory",
-        defence="syncer.registry.transport.HttpResponse.read",
+        defence="syncer.registry.network.transport.HttpResponse.read",
         attack=endless_manifest,
         switch_off=_read_all,
         refusal=SizeExceedsLimit,
@@ -321,7 +322,7 @@ ROWS = [
     Row(
         name="S4-page",
         threat="a list of tags without end fills the memory",
-        defence="syncer.registry.transport.HttpResponse.read",
+        defence="syncer.registry.network.transport.HttpResponse.read",
         attack=endless_page,
         switch_off=_read_all,
         refusal=SizeExceedsLimit,
@@ -329,7 +330,7 @@ ROWS = [
     Row(
         name="S4-token",
         threat="a token without end fills the memory",
-        defence="syncer.registry.transport.HttpResponse.read",
+        defence="syncer.registry.network.transport.HttpResponse.read",
         attack=endless_token,
         switch_off=_read_all,
         refusal=SizeExceedsLimit,
@@ -337,7 +338,7 @@ ROWS = [
     Row(
         name="S4-error",
         threat="an error without end fills the memory",
-        defence="syncer.registry.transport.HttpResponse.read_start",
+        defence="syncer.registry.network.transport.HttpResponse.read_start",
         attack=endless_error,
         switch_off=_read_all_errors,
         refusal=SyncerError,
@@ -345,7 +346,7 @@ ROWS = [
     Row(
         name="S11-bomb",
         threat="a Content-Encoding blows an answer up",
-        defence="syncer.registry.transport.Transport._session",
+        defence="syncer.registry.network.transport.Transport._session",
         attack=bomb,
         switch_off=lambda patch: rewritten(
             patch, Transport, "_session", "auto_decompress=False", "auto_decompress=True"
@@ -354,7 +355,7 @@ ROWS = [
     Row(
         name="S11-asked",
         threat="compressed answers are asked for",
-        defence="syncer.registry.transport.Transport._session",
+        defence="syncer.registry.network.transport.Transport._session",
         attack=asked_to_compress,
         switch_off=lambda patch: rewritten(patch, Transport, "_session", ', "Accept-Encoding": "identity"', ""),
     ),
@@ -400,7 +401,7 @@ ROWS = [
     Row(
         name="S15-cookie",
         threat="a cookie of one session is shown in another",
-        defence="syncer.registry.transport.Transport._session",
+        defence="syncer.registry.network.transport.Transport._session",
         attack=cookie,
         switch_off=lambda patch: rewritten(
             patch, Transport, "_session", "aiohttp.DummyCookieJar()", "aiohttp.CookieJar(unsafe=True)"
@@ -409,7 +410,7 @@ ROWS = [
     Row(
         name="S17-parameter",
         threat="a value of the registry's adds parameters to a URL",
-        defence="syncer.registry.urls.with_query",
+        defence="syncer.registry.network.urls.with_query",
         attack=parameter,
         switch_off=lambda patch: patch.setattr(token_service, "with_query", _unquoted),
         refusal=Unauthorized,
@@ -417,7 +418,7 @@ ROWS = [
     Row(
         name="S17-header",
         threat="a token ends its header and begins another",
-        defence="syncer.registry.token_service._is_token",
+        defence="syncer.registry.auth.token_service._is_token",
         attack=token_header,
         switch_off=_raw_token,
         refusal=ProtocolViolation,

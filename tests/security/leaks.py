@@ -12,10 +12,12 @@ from anyio import to_thread
 from syncer import events
 from syncer.errors import ConnectionFailed, CredentialsError, Denied, ProtocolViolation, SyncerError
 from syncer.registry import client as client_module
-from syncer.registry import failures, token_service, tokens, translation, urls
+from syncer.registry import failures
+from syncer.registry.auth import token_service, tokens
 from syncer.registry.credentials import helper_program
 from syncer.registry.credentials.helper_program import Helpers
 from syncer.registry.credentials.values import Basic
+from syncer.registry.network import translation, urls
 from syncer.telemetry import logs
 from tests.security.origins import BLOB, USER, known
 from tests.security.stage import Heard, Outcome, Row, reply, rewritten, said, wire
@@ -173,7 +175,7 @@ ROWS = [
     Row(
         name="S12-signed-url",
         threat="the refusal of a signed URL repeats the signature",
-        defence="syncer.registry.urls.redact",
+        defence="syncer.registry.network.urls.redact",
         attack=signed_url,
         switch_off=lambda patch: patch.setattr(client_module, "redact", str),
         refusal=Denied,
@@ -181,7 +183,7 @@ ROWS = [
     Row(
         name="S12-unreachable-url",
         threat="the failure to reach a signed URL repeats the signature",
-        defence="syncer.registry.urls.redact",
+        defence="syncer.registry.network.urls.redact",
         attack=signed_url_of_nobody,
         switch_off=lambda patch: patch.setattr(translation, "redact", str),
         refusal=ConnectionFailed,
@@ -189,7 +191,7 @@ ROWS = [
     Row(
         name="S12-user-name",
         threat="the refusal of a URL with a password in it repeats the password",
-        defence="syncer.registry.urls.redact",
+        defence="syncer.registry.network.urls.redact",
         attack=user_name_in_location,
         switch_off=lambda patch: patch.setattr(urls, "redact", str),
         refusal=ProtocolViolation,
@@ -205,7 +207,7 @@ ROWS = [
     Row(
         name="S12-token-body",
         threat="a complaint about the token service's answer repeats it",
-        defence="syncer.registry.token_service.parse_token",
+        defence="syncer.registry.auth.token_service.parse_token",
         attack=token_body,
         switch_off=_repeat_the_answer,
         refusal=ProtocolViolation,

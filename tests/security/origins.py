@@ -11,12 +11,12 @@ from anyio import to_thread
 
 from syncer.errors import ProtocolViolation, Side, SyncerError, Unauthorized
 from syncer.registry import RegistrySettings, TlsSettings
-from syncer.registry.auth import AuthMemory
+from syncer.registry.auth.memory import AuthMemory
+from syncer.registry.auth.origins import OriginTokens
 from syncer.registry.client import RegistryClient
 from syncer.registry.credentials.values import Anonymous, Basic, IdentityToken
-from syncer.registry.origins import OriginTokens
-from syncer.registry.transport import Transport
-from syncer.registry.urls import Origin, absolute
+from syncer.registry.network.transport import Transport
+from syncer.registry.network.urls import Origin, absolute
 from tests.security.certificates import make_pem, serving
 from tests.security.stage import Heard, Outcome, Row, Wire, reply, rewritten, said, wire
 from tests.support import images
@@ -299,7 +299,7 @@ ROWS = [
     Row(
         name="S1-challenge",
         threat="the host of a redirected layer answers 401 and gets the registry's credentials",
-        defence="syncer.registry.origins.OriginTokens.met",
+        defence="syncer.registry.auth.origins.OriginTokens.met",
         attack=foreign_realm,
         switch_off=lambda patch: rewritten(
             patch, OriginTokens, "met", "str(origin).partition", "str(self.home).partition"
@@ -309,14 +309,14 @@ ROWS = [
     Row(
         name="S5-location",
         threat="the Location of an upload at another origin gets the credentials",
-        defence="syncer.registry.urls.Origin.__eq__",
+        defence="syncer.registry.network.urls.Origin.__eq__",
         attack=upload_location,
         switch_off=one_origin,
     ),
     Row(
         name="S5-abort",
         threat="the status and the deletion of an upload at another origin carry the credentials",
-        defence="syncer.registry.urls.Origin.__eq__",
+        defence="syncer.registry.network.urls.Origin.__eq__",
         attack=abort_location,
         switch_off=one_origin,
         refusal=SyncerError,
@@ -324,14 +324,14 @@ ROWS = [
     Row(
         name="S5-certificate",
         threat="another origin is shown the client certificate",
-        defence="syncer.registry.transport.Transport._is_home",
+        defence="syncer.registry.network.transport.Transport._is_home",
         attack=client_certificate,
         switch_off=lambda patch: patch.setattr(Transport, "_is_home", lambda _self, _origin: True),
     ),
     Row(
         name="S6-port",
         threat="a redirect to the same host at another port keeps the credentials",
-        defence="syncer.registry.urls.Origin.__eq__",
+        defence="syncer.registry.network.urls.Origin.__eq__",
         attack=other_port,
         switch_off=one_host,
     ),
@@ -354,7 +354,7 @@ ROWS = [
     Row(
         name="S7-plain-realm",
         threat="a registry over https names a token service over http, which gets the password",
-        defence="syncer.registry.auth.AuthMemory._check",
+        defence="syncer.registry.auth.memory.AuthMemory._check",
         attack=plain_realm,
         switch_off=lambda patch: rewritten(
             patch, AuthMemory, "_check", "if self._home.is_secure and not origin.is_secure:", "if False:"
@@ -382,7 +382,7 @@ ROWS = [
     Row(
         name="S8-redirect",
         threat="a redirect to another origin keeps the credentials",
-        defence="syncer.registry.urls.Origin.__eq__",
+        defence="syncer.registry.network.urls.Origin.__eq__",
         attack=redirect,
         switch_off=one_origin,
     ),

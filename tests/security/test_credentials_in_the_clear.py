@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from syncer.registry.auth.origins import Nobody, may_see_credentials
 from syncer.registry.credentials.values import Anonymous, Basic
-from syncer.registry.origins import Nobody, may_see_credentials
-from syncer.registry.urls import Origin, absolute
+from syncer.registry.network.urls import Origin, absolute
 
 
 @pytest.mark.parametrize(

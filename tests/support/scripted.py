@@ -11,18 +11,18 @@ import anyio.lowlevel
 from aiohttp import web
 
 from syncer.registry import RegistryClient, RegistrySettings
-from syncer.registry.addresses import kind_of
 from syncer.registry.credentials.values import Anonymous
-from syncer.registry.resolver import system_lookup
+from syncer.registry.network.addresses import kind_of
+from syncer.registry.network.resolver import system_lookup
 from tests.support.observing import Recorder
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from syncer.registry.addresses import Classifier
     from syncer.registry.credentials.values import Credential
-    from syncer.registry.resolver import Lookup
+    from syncer.registry.network.addresses import Classifier
+    from syncer.registry.network.resolver import Lookup
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from syncer.events import RequestKind
-from syncer.registry.auth import Scope
+from syncer.registry.auth.scopes import Scope
 from syncer.registry.call import Call
-from syncer.registry.urls import with_query
+from syncer.registry.network.urls import with_query
 
 if TYPE_CHECKING:
     from yarl import URL

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from syncer.errors import StatusError
 from syncer.events import RequestKind
-from syncer.registry.retry import FailureClass, classify
+from syncer.registry.traffic.retry import FailureClass, classify
 
 if TYPE_CHECKING:
     from syncer.errors import SyncerError

@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 
 from syncer.errors import NotFound, ProtocolViolation, RegistryError, SyncerError
+from syncer.registry.network.urls import redact
 from syncer.registry.upload.progress import chunk_minimum
-from syncer.registry.urls import redact
 
 if TYPE_CHECKING:
     from yarl import URL

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from syncer.errors import NotFound, ProtocolViolation, StatusError
 from syncer.registry.capabilities import Capability
-from syncer.registry.urls import redact
+from syncer.registry.network.urls import redact
 
 if TYPE_CHECKING:
     from syncer.oci.digest import Digest

@@ -8,7 +8,7 @@ import anyio
 
 from syncer.errors import SyncerError, Timeout
 from syncer.registry.call import StreamBody
-from syncer.registry.urls import redact
+from syncer.registry.network.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

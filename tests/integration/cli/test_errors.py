@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from syncer.registry.retry import RetryPolicy
+from syncer.registry.traffic.retry import RetryPolicy
 from tests.support.docker_registry import docker_registry
 from tests.support.images import image
 from tests.support.scripted import scripted

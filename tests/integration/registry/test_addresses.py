@@ -14,8 +14,8 @@ from aiohttp import web
 
 from syncer.errors import ConnectionFailed, SyncerError, UnsafeAddress
 from syncer.registry import RegistrySettings
-from syncer.registry.addresses import AddressKind, kind_of
 from syncer.registry.credentials.values import Basic
+from syncer.registry.network.addresses import AddressKind, kind_of
 from tests.support import images
 from tests.support.scripted import connected, scripted
 from tests.support.transfer import opener_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from syncer.registry import RegistryRepository
-    from syncer.registry.addresses import IpAddress
+    from syncer.registry.network.addresses import IpAddress
     from tests.support.scripted import Scripted
 
 SAMPLE = images.image()

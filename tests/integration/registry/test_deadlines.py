@@ -12,11 +12,12 @@ import pytest
 
 from syncer.errors import Timeout
 from syncer.events import RequestKind
-from syncer.registry import RegistrySettings, transport
-from syncer.registry.proxies import ProxySettings
+from syncer.registry import RegistrySettings
+from syncer.registry.network import transport
+from syncer.registry.network.proxies import ProxySettings
+from syncer.registry.network.transport import HttpRequest, Transport
+from syncer.registry.network.urls import Origin, absolute
 from syncer.registry.settings import TimeoutSettings
-from syncer.registry.transport import HttpRequest, Transport
-from syncer.registry.urls import Origin, absolute
 from tests.support import images
 from tests.support.observing import Recorder
 from tests.support.scripted import connected

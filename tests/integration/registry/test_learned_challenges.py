@@ -8,7 +8,7 @@ import pytest
 
 from syncer.events import RequestKind
 from syncer.registry import RegistryClient, RegistrySettings
-from syncer.registry.auth import Demand
+from syncer.registry.auth.memory import Demand
 from syncer.registry.credentials.values import Basic
 from tests.support.guarded import GuardedRegistry, guarded_registry
 from tests.support.observing import Recorder

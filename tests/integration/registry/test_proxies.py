@@ -11,7 +11,7 @@ from aiohttp import web
 from syncer.errors import ConnectionFailed, Denied, RegistryError, ServerFailure, UnsafeAddress
 from syncer.registry import RegistrySettings, TlsSettings
 from syncer.registry.credentials.values import Basic
-from syncer.registry.proxies import ProxySettings
+from syncer.registry.network.proxies import ProxySettings
 from tests.support import images
 from tests.support.authority import Authority
 from tests.support.proxying import proxying

@@ -11,8 +11,8 @@ from aiohttp import web
 from syncer.app import places
 from syncer.cli.exits import ExitCode, code_of_report
 from syncer.events import RunStatus, TagOutcome
-from syncer.registry.retry import RetryBudget, RetryPolicy
 from syncer.registry.standing import Standings
+from syncer.registry.traffic.retry import RetryBudget, RetryPolicy
 from syncer.state.store import StateStore
 from syncer.telemetry.summary import closing_sentence
 from tests.support import images

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from syncer.registry.adaptive import AdaptiveSize
+from syncer.registry.traffic.adaptive import AdaptiveSize
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.registry.addresses import (
+from syncer.registry.network.addresses import (
     AddressKind,
     home_kind,
     is_oddly_spelled,

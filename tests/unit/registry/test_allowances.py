@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from syncer.errors import RateLimitReached
 from syncer.events import RequestKind
-from syncer.registry.allowance import Allowance, Stated, stated
+from syncer.registry.traffic.allowance import Allowance, Stated, stated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,20 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.errors import ProtocolViolation
-from syncer.registry.auth import (
-    AuthMemory,
-    Demand,
-    Scope,
-    TokenRequest,
-    merge_scopes,
-    parse_scopes,
-    parse_token,
-    refresh_time,
-    widened,
-)
-from syncer.registry.challenge import Challenge, parse_challenges
+from syncer.registry.auth.challenge import Challenge, parse_challenges
+from syncer.registry.auth.memory import AuthMemory, Demand, widened
+from syncer.registry.auth.scopes import Scope, merge_scopes, parse_scopes
+from syncer.registry.auth.token_service import TokenRequest, parse_token, refresh_time
 from syncer.registry.credentials.values import Anonymous, Basic, IdentityToken, RegistryToken
-from syncer.registry.urls import Origin
+from syncer.registry.network.urls import Origin
 
 HOME = Origin("https", "reg.io", 443)
 PULL = (Scope.repository("a/b", "pull"),)

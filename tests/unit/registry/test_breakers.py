@@ -9,8 +9,8 @@ import anyio.lowlevel
 import pytest
 
 from syncer.errors import CertificateError, ConnectionFailed, SyncerError
-from syncer.registry.breaker import REST, Breaker
-from syncer.registry.retry import RetryPolicy
+from syncer.registry.traffic.breaker import REST, Breaker
+from syncer.registry.traffic.retry import RetryPolicy
 from tests.support.scripted import Clock
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from syncer.errors import CertificateError
-from syncer.registry.certificates import Certificates, contexts_of, find, is_plain
+from syncer.registry.network.certificates import Certificates, contexts_of, find, is_plain
 from syncer.registry.settings import RegistrySettings, TlsSettings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.errors import Denied, NotFound, Unauthorized
-from syncer.registry.challenge import Challenge, asks_for_token, described, parse_challenges
+from syncer.registry.auth.challenge import Challenge, asks_for_token, described, parse_challenges
 
 
 def test_bearer() -> None:

@@ -7,9 +7,9 @@ from yarl import URL
 
 from syncer.errors import Denied, QuotaExceeded, RateLimited, Side, StatusError, Unauthorized
 from syncer.events import RequestKind
+from syncer.registry.auth.denials import Denials, echo
+from syncer.registry.auth.scopes import Scope
 from syncer.registry.call import Call
-from syncer.registry.denials import Denials, echo
-from syncer.registry.scopes import Scope
 
 DENIED = Denied("denied", status=403, codes=("DENIED",), registry="r.io", method="GET", url="u", hint="h")
 REFUSED = Unauthorized("refused", status=401, registry="r.io")

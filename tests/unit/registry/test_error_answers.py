@@ -26,7 +26,7 @@ from syncer.errors import (
 from syncer.events import RequestKind
 from syncer.oci import Digest
 from syncer.registry.failures import Answer, failure, parse_error_body
-from syncer.registry.retry import FailureClass, classify
+from syncer.registry.traffic.retry import FailureClass, classify
 
 
 def answer(

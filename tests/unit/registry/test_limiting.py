@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from syncer.events import RequestKind
-from syncer.registry.limits import Limits, Pace
+from syncer.registry.traffic.limits import Limits, Pace
 
 
 class Clock:

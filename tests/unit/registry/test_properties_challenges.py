@@ -8,7 +8,7 @@ import time
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncer.registry.challenge import Challenge, parse_challenges
+from syncer.registry.auth.challenge import Challenge, parse_challenges
 from tests.support.searching import searched
 
 # ---------------------------------------------------------------------------------- a second parser, from the ABNF

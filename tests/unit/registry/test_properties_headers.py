@@ -14,12 +14,12 @@ from yarl import URL
 
 from syncer.oci import Digest
 from syncer.oci.reference import is_tag
-from syncer.registry.addresses import AddressKind, is_within_reach, kind_of, literal
+from syncer.registry.auth.scopes import Scope, are_covered, merge_scopes, parse_scopes
 from syncer.registry.failures import parse_error_body, without_credentials
-from syncer.registry.proxies import ProxySettings, proxy_for
-from syncer.registry.retry import retry_after
-from syncer.registry.scopes import Scope, are_covered, merge_scopes, parse_scopes
+from syncer.registry.network.addresses import AddressKind, is_within_reach, kind_of, literal
+from syncer.registry.network.proxies import ProxySettings, proxy_for
 from syncer.registry.tags import listed_digests
+from syncer.registry.traffic.retry import retry_after
 from syncer.registry.upload.progress import chunk_minimum, confirms, offset_in_status
 from tests.support.searching import searched
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from syncer.errors import ProtocolViolation
-from syncer.registry.urls import Origin, absolute, links, redact, resolve, with_query
+from syncer.registry.network.urls import Origin, absolute, links, redact, resolve, with_query
 from tests.support.searching import searched
 
 _BASE = URL("http://a/b/c/d;p?q", encoded=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from syncer.errors import RegistryError, SyncerError
-from syncer.registry.proxies import ProxySettings, proxy_for
+from syncer.registry.network.proxies import ProxySettings, proxy_for
 
 CANARY = "canary-password"
 

@@ -27,7 +27,7 @@ from syncer.errors import (
 )
 from syncer.events import RequestKind
 from syncer.events import RequestKind as Kind
-from syncer.registry.retry import (
+from syncer.registry.traffic.retry import (
     ACTIONS,
     TABLE,
     Action,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncer.registry.auth.scopes import Scope, are_covered, scopes_of_path
+from syncer.registry.auth.token_service import TOKEN_BEARER, TokenRequest, Way, parse_token
 from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken, RegistryToken
-from syncer.registry.scopes import Scope, are_covered, scopes_of_path
-from syncer.registry.token_service import TOKEN_BEARER, TokenRequest, Way, parse_token
 
 USER = Basic(username="u", password="canary")
 IDENTITY = IdentityToken(token="canary", username="me")

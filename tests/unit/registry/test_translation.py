@@ -15,7 +15,7 @@ from aiohttp import client_exceptions, http_exceptions
 from yarl import URL
 
 from syncer.errors import CertificateError, ConnectionFailed, ProtocolViolation, RegistryError, Timeout
-from syncer.registry.translation import translated
+from syncer.registry.network.translation import translated
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.registry.transport import Headway
+from syncer.registry.network.transport import Headway
 
 
 @pytest.mark.parametrize(

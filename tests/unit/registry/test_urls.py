@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from syncer.errors import ProtocolViolation
-from syncer.registry.urls import Origin, absolute, links, redact, resolve, with_query
+from syncer.registry.network.urls import Origin, absolute, links, redact, resolve, with_query
 
 BASE = URL("https://reg.io/v2/a/blobs/uploads/?mount=x", encoded=True)
 HOME = Origin("https", "reg.io", 443)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import anyio
 
 from syncer.errors import NotFound, StatusError, SyncerError, Unauthorized
-from syncer.registry.auth import MOST_SCOPES, AuthMemory, Demand, is_anonymous, widened
+from syncer.registry.auth.denials import echo
+from syncer.registry.auth.memory import MOST_SCOPES, AuthMemory, Demand, is_anonymous, widened
+from syncer.registry.auth.token_service import basic_header, parse_token
 from syncer.registry.credentials.values import Basic, Credential, RegistryToken
-from syncer.registry.denials import echo
-from syncer.registry.token_service import basic_header, parse_token
-from syncer.registry.urls import Origin, absolute
+from syncer.registry.network.urls import Origin, absolute
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from syncer.registry.auth.challenge import Challenge
+    from syncer.registry.auth.scopes import Scope
+    from syncer.registry.auth.token_service import TokenRequest
     from syncer.registry.call import Reply
-    from syncer.registry.challenge import Challenge
     from syncer.registry.credentials.values import CredentialStore
-    from syncer.registry.scopes import Scope
-    from syncer.registry.token_service import TokenRequest
 
 #: Seconds during which a refusal of the token service is taken as its answer, without asking again.
 _REFUSAL_HOLDS = 30.0

@@ -25,8 +25,8 @@ from syncer.errors import (
     Timeout,
 )
 from syncer.oci.reference import DOCKER_HUB
+from syncer.registry.network.urls import redact
 from syncer.registry.settings import HUB_API_HOST
-from syncer.registry.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

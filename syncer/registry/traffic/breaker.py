@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from syncer.errors import CertificateError, TransportError
-from syncer.registry.retry import Reaction
+from syncer.registry.traffic.retry import Reaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from syncer.registry.retry import RetryPolicy
+    from syncer.registry.traffic.retry import RetryPolicy
 
 #: Requests that are under way at once to a registry that has not answered yet.
 _FIRST = 4

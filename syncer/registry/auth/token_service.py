@@ -18,12 +18,12 @@ from urllib.parse import urlencode
 
 from syncer.errors import ProtocolViolation
 from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken, RegistryToken
-from syncer.registry.urls import Origin, absolute, octets, with_query
+from syncer.registry.network.urls import Origin, absolute, octets, with_query
 
 if TYPE_CHECKING:
     from yarl import URL
 
-    from syncer.registry.scopes import Scope
+    from syncer.registry.auth.scopes import Scope
 
 #: Seconds that a token lives when the answer does not say (token spec, "expires_in").
 DEFAULT_LIFETIME = 60.0

@@ -18,12 +18,12 @@ from yarl import URL
 
 from syncer import events
 from syncer.errors import ConnectionFailed, RegistryError, SizeExceedsLimit, Timeout, UnsafeAddress
-from syncer.registry import certificates
-from syncer.registry.addresses import kind_of
-from syncer.registry.proxies import proxy_for
-from syncer.registry.resolver import Guard, GuardedResolver, PlainResolver, system_lookup
-from syncer.registry.translation import FOREIGN, place, proxy_refusal, translated
-from syncer.registry.urls import Origin, redact
+from syncer.registry.network import certificates
+from syncer.registry.network.addresses import kind_of
+from syncer.registry.network.proxies import proxy_for
+from syncer.registry.network.resolver import Guard, GuardedResolver, PlainResolver, system_lookup
+from syncer.registry.network.translation import FOREIGN, place, proxy_refusal, translated
+from syncer.registry.network.urls import Origin, redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from syncer.events import Observer, RequestKind
-    from syncer.registry.addresses import Classifier
-    from syncer.registry.proxies import Proxy
-    from syncer.registry.resolver import Lookup
+    from syncer.registry.network.addresses import Classifier
+    from syncer.registry.network.proxies import Proxy
+    from syncer.registry.network.resolver import Lookup
     from syncer.registry.settings import RegistrySettings, TimeoutSettings
 
 #: Registries echo tokens and policies in headers; aiohttp's own 8 KiB is too little for some.

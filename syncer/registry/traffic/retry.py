@@ -155,7 +155,7 @@ class Line:
     """One line of the table; what is left out fits everything.
 
     Attributes:
-        error: what :mod:`syncer.registry.translation` or :mod:`syncer.registry.failures` made of it.
+        error: what :mod:`syncer.registry.network.translation` or :mod:`syncer.registry.failures` made of it.
         failure: its class.
         statuses: the HTTP statuses.
         codes: error codes of the distribution-spec, one of which is there.

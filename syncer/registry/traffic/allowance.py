@@ -18,7 +18,7 @@ import anyio
 
 from syncer.errors import RateLimitReached
 from syncer.events import RequestKind
-from syncer.registry.retry import LONGEST_PAUSE, LONGEST_WISH
+from syncer.registry.traffic.retry import LONGEST_PAUSE, LONGEST_WISH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from syncer.events import RequestKind
-from syncer.registry.addresses import AddressKind, kind_of, kind_of_name, literal
+from syncer.registry.auth.scopes import scopes_of_path
 from syncer.registry.credentials.values import Anonymous
-from syncer.registry.scopes import scopes_of_path
-from syncer.registry.urls import Origin
+from syncer.registry.network.addresses import AddressKind, kind_of, kind_of_name, literal
+from syncer.registry.network.urls import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from yarl import URL
 
+    from syncer.registry.auth.challenge import Challenge
+    from syncer.registry.auth.scopes import Scope
+    from syncer.registry.auth.tokens import Tokens
     from syncer.registry.call import Call
-    from syncer.registry.challenge import Challenge
     from syncer.registry.credentials.values import Credential
-    from syncer.registry.scopes import Scope
-    from syncer.registry.tokens import Tokens
 
 #: A registry that leads to more other registries than this has their tokens fetched anew.
 _MOST_ORIGINS = 64

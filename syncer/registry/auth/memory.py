@@ -12,37 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from syncer.errors import ProtocolViolation
-from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken, RegistryToken
-from syncer.registry.scopes import Scope, are_covered, merge_scopes, parse_scopes
-from syncer.registry.token_service import (
+from syncer.registry.auth.scopes import Scope, are_covered, merge_scopes, parse_scopes
+from syncer.registry.auth.token_service import (
     Token,
     TokenRequest,
     Way,
     basic_header,
-    parse_token,
-    refresh_time,
 )
-from syncer.registry.urls import Origin, absolute
+from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken, RegistryToken
+from syncer.registry.network.urls import Origin, absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from syncer.registry.challenge import Challenge
-
-__all__ = [
-    "Attachment",
-    "AuthMemory",
-    "Demand",
-    "Scope",
-    "Token",
-    "TokenRequest",
-    "is_anonymous",
-    "merge_scopes",
-    "parse_scopes",
-    "parse_token",
-    "refresh_time",
-    "widened",
-]
+    from syncer.registry.auth.challenge import Challenge
 
 _MOST_REMEMBERED = 4096
 #: Scopes of one token: URLs and headers have bounds (ACR refuses tokens over 6 kB).

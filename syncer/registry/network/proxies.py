@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from yarl import URL
 
 from syncer.errors import RegistryError
-from syncer.registry.addresses import AddressKind, is_in_network, kind_of, kind_of_name, literal, split_port
+from syncer.registry.network.addresses import AddressKind, is_in_network, kind_of, kind_of_name, literal, split_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,7 +16,7 @@ import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from syncer.errors import UnsafeAddress
-from syncer.registry.addresses import (
+from syncer.registry.network.addresses import (
     AddressKind,
     home_kind,
     is_oddly_spelled,
@@ -30,8 +30,8 @@ from syncer.registry.addresses import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from syncer.registry.addresses import Classifier
-    from syncer.registry.urls import Origin
+    from syncer.registry.network.addresses import Classifier
+    from syncer.registry.network.urls import Origin
 
     #: Returns the addresses of a name, as text; raises OSError when it has none.
     Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -64,7 +64,7 @@ class Guard:
     The registry's own origin is where its user says that it is: it may have any address. What kind
     of network that is, is settled by the first lookup and holds for as long as this guard lives; the
     addresses themselves may change, as those behind a load balancer do. Every other origin must be
-    within reach of that kind (see :func:`~syncer.registry.addresses.is_within_reach`).
+    within reach of that kind (see :func:`~syncer.registry.network.addresses.is_within_reach`).
     """
 
     def __init__(

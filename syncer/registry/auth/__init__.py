@@ -1,0 +1,1 @@
+"""What a registry is shown of who asks: challenges, tokens, and what each is good for."""

@@ -1,0 +1,1 @@
+"""The network: one exchange over it, who may be reached, and through what."""
