@@ -127,7 +127,9 @@ class RegistryClient:
             self._home,
             self._tokens,
             lambda origin, host: tokens(
-                registry=host, home=origin, credentials=credentials if may_see_credentials(origin) else Nobody()
+                registry=host,
+                home=origin,
+                credentials=credentials if may_see_credentials(origin, settings.trusted_hosts) else Nobody(),
             ),
             self._challenges_of_ping,
         )
