@@ -27,10 +27,11 @@ from syncer.registry.traffic.retry import RetryPolicy
 from syncer.spec.values import PasswordCredentials, TokenCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from syncer.app.surroundings import Surroundings
     from syncer.events import Observer
+    from syncer.registry.auth.memory import Demand
     from syncer.registry.credentials.values import Credential
     from syncer.registry.standing import Standing, Standings
     from syncer.spec.values import Creation, Proxy, RegistrySpec, TlsFiles
@@ -55,9 +56,17 @@ def keychain(surroundings: Surroundings, explicit: dict[str, Credential] | None 
 
 
 def client_of_spec(
-    spec: RegistrySpec, surroundings: Surroundings, observer: Observer, *, standings: Standings | None = None
+    spec: RegistrySpec,
+    surroundings: Surroundings,
+    observer: Observer,
+    *,
+    standings: Standings | None = None,
+    learned: Iterable[Demand] = (),
 ) -> RegistryClient:
-    """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``."""
+    """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``.
+
+    It starts with what an earlier run ``learned``.
+    """
     if spec.tls is not None and spec.tls.insecure:
         text = (
             "any certificate is taken, as 'tls: {insecure: true}' says: whoever sits in between can read and change all"
@@ -66,7 +75,7 @@ def client_of_spec(
     explicit = {spec.host: credential} if (credential := _credential(spec)) else None
     settings = settings_of_spec(spec, surroundings)
     standing = standings.of(settings, spec.location) if standings else None
-    return RegistryClient(settings, keychain(surroundings, explicit), observer, standing=standing)
+    return RegistryClient(settings, keychain(surroundings, explicit), observer, standing=standing, learned=learned)
 
 
 def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> RegistrySettings:

@@ -123,16 +123,12 @@ class RegistryClient:
             most_scopes=1 if self.capabilities.traits.one_scope else MOST_SCOPES,
             learned=learned,
         )
-        self._origins = OriginTokens(
-            self._home,
-            self._tokens,
-            lambda origin, host: tokens(
-                registry=host,
-                home=origin,
-                credentials=credentials if may_see_credentials(origin, settings.trusted_hosts) else Nobody(),
-            ),
-            self._challenges_of_ping,
-        )
+
+        def elsewhere(origin: Origin, host: str) -> Tokens:
+            may_see = may_see_credentials(origin, settings.trusted_hosts)
+            return tokens(registry=host, home=origin, credentials=credentials if may_see else Nobody())
+
+        self._origins = OriginTokens(self._home, self._tokens, elsewhere, self._challenges_of_ping)
         self._denials = Denials(clock)
         self._token_window = Window(_TOKEN_REQUESTS)
         self.creation = Creation(self, settings.creation, credentials) if settings.creation else None

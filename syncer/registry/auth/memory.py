@@ -84,9 +84,11 @@ class AuthMemory:
         self._suspects: set[tuple[str, str]] = set()
         self._ways: dict[tuple[str, type[Credential]], Way] = {}
         self._rotations: dict[IdentityToken, IdentityToken] = {}
+        self._doubtful: set[str] = set()
         for demand in learned:
             if self._is_safe(demand):
                 self._demands[demand.prefix] = demand
+                self._doubtful.add(demand.prefix)
 
     def learned(self) -> tuple[Demand, ...]:
         """Return what a later run may start with: each prefix whose demand is not that of the prefix above it."""
@@ -95,6 +97,15 @@ class AuthMemory:
             for prefix, demand in sorted(self._demands.items())
             if not prefix or not _is_same(demand, self._nearest(_above(prefix)))
         )
+
+    def forget_learned(self, scopes: Sequence[Scope]) -> bool:
+        """Forget what an earlier run learned for ``scopes``, unless this one has met it; tell whether there was any."""
+        prefix = next((prefix for prefix in _prefixes(_place(scopes)) if prefix in self._demands), None)
+        if prefix not in self._doubtful or prefix is None:
+            return False
+        self._doubtful.discard(prefix)
+        del self._demands[prefix]
+        return True
 
     def attach(self, scopes: Sequence[Scope], credential: Credential, now: float) -> Attachment:
         """Decide what a request for ``scopes`` carries."""
@@ -289,6 +300,7 @@ class AuthMemory:
             self._demands.clear()
         for prefix in _prefixes(name):
             self._demands[prefix] = demand
+            self._doubtful.discard(prefix)
 
     def _check(self, demand: Demand) -> None:
         origin = Origin.of(absolute(demand.realm))

@@ -98,7 +98,12 @@ class Tokens:
                 return attachment.header
             try:
                 await self._share(attachment.fetch)
-            except Unauthorized:
+            except SyncerError as error:
+                if self._memory.forget_learned(scopes):
+                    # The registry has moved to another token service since, or to none: it will say so itself.
+                    continue
+                if not isinstance(error, Unauthorized):
+                    raise
                 fresh = None if is_renewed else await self._fresh(scopes, credential)
                 if fresh is None:
                     raise
