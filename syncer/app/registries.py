@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from syncer.registry.settings import (
     CreationKind,
     CreationSettings,
     RegistrySettings,
+    TimeoutSettings,
     TlsSettings,
     UploadForm,
     UploadSettings,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from syncer.registry.auth.memory import Demand
     from syncer.registry.credentials.values import Credential
     from syncer.registry.standing import Standing, Standings
-    from syncer.spec.values import Creation, Proxy, RegistrySpec, TlsFiles
+    from syncer.spec.values import Creation, Proxy, RegistrySpec, Timeouts, TlsFiles
 
 #: Where somebody else can be asked, a mirror that fails gets one more chance, and one that is not there none.
 HASTY = RetryPolicy(tries=2, absent_tries=1, nameless_tries=1)
@@ -91,11 +92,17 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         requests_per_second=limits.requests_per_second,
         bandwidth=limits.bandwidth,
         user_agent=USER_AGENT,
+        timeouts=_timeouts(spec.timeouts),
         proxies=_proxies(spec.proxy, surroundings),
         trusted_hosts=spec.trusted_hosts,
         upload=UploadSettings(form=UploadForm(spec.upload.form), chunk=spec.upload.chunk),
         creation=_creation(spec.creation, surroundings) if spec.creation else None,
     )
+
+
+def _timeouts(spec: Timeouts) -> TimeoutSettings:
+    given = {each.name: value for each in fields(spec) if (value := getattr(spec, each.name)) is not None}
+    return replace(TimeoutSettings(), **given)
 
 
 def settings_of_host(

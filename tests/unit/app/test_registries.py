@@ -12,6 +12,7 @@ from syncer.events import Notice
 from syncer.registry.settings import (
     CreationKind,
     RegistrySettings,
+    TimeoutSettings,
     TlsSettings,
     UploadForm,
     UploadSettings,
@@ -51,12 +52,14 @@ def test_every_key_arrives() -> None:
         declared(
             "{host: a.example, tls: {ca: ca.pem, cert: c.pem, key: k.pem}, trusted_hosts: ['*.s.example:8443'], "
             "upload: {form: single-post, chunk: 1MiB}, create: [make, '{repository}'], "
-            "limits: {connections: 4, requests_per_second: 2, bandwidth: 1MiB/s}}"
+            "limits: {connections: 4, requests_per_second: 2, bandwidth: 1MiB/s}, "
+            "timeouts: {read: 2m, slowest: none}}"
         ),
         PROXIED,
     )
     assert settings.tls == TlsSettings(ca="/base/ca.pem", cert="/base/c.pem", key="/base/k.pem", folders=FOLDERS)
     assert settings.trusted_hosts == ("*.s.example:8443",)
+    assert settings.timeouts == TimeoutSettings(read=120.0, slowest=0)
     assert settings.upload == UploadSettings(form=UploadForm.SINGLE_POST, chunk=1024**2)
     assert settings.creation is not None
     assert (settings.creation.kind, settings.creation.command) == (CreationKind.COMMAND, ("make", "{repository}"))
