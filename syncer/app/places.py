@@ -181,6 +181,8 @@ class SpecPlaces:
 class Reach:
     """How the registry of a reference is reached; the paths are PEM files, empty where there is none."""
 
+    #: Hosts, and ``*.domains``, that it may lead to wherever they are.
+    trusted_hosts: tuple[str, ...] = ()
     #: None: plain HTTP for loopback addresses where nothing is said of certificates, TLS for all others.
     plain_http: bool | None = None
     ca: str = ""
@@ -226,7 +228,7 @@ class Opened:
             return await self._stack.enter_async_context(_path_source(reference))
         registry, repository = reference.registry, reference.repository
         mirroring = await self._rules()
-        has_say = reach is not None and reach != Reach()
+        has_say = reach is not None and replace(reach, trusted_hosts=()) != Reach()
         route = mirroring.route(registry, repository, has_say=has_say)
         if route is None:
             return (await self.client(registry, reach)).repository(repository, Side.SOURCE)
@@ -269,6 +271,7 @@ class Opened:
             return known
         tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
         settings = settings_of_host(host, self._surroundings, plain_http=reach.plain_http, tls=tls)
+        settings = replace(settings, trusted_hosts=reach.trusted_hosts)
         standing = self._standings.of(settings, settings.base_url)
         self._clients[host, reach] = await self._enter(settings, standing)
         return self._clients[host, reach]

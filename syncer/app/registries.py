@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncer import __version__
-from syncer.errors import RegistryError
+from syncer.errors import CertificateError, RegistryError, TransportError
 from syncer.events import Notice, RequestKind
 from syncer.registry.call import Call
 from syncer.registry.client import RegistryClient
@@ -163,8 +163,11 @@ async def _speaks_tls(client: RegistryClient) -> bool:
     )
     try:
         await client.exchange(call)
-    except RegistryError:
+    except (TransportError, CertificateError):
         return False
+    except RegistryError:
+        # Whatever it says, it has said it over TLS.
+        return True
     return True
 
 

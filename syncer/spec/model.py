@@ -6,16 +6,16 @@ more than one key to judge is in :mod:`syncer.spec.resolution`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
 
-from syncer.errors import InvalidReference, SpecError, SyncerError
+from syncer.errors import SpecError, SyncerError
 from syncer.oci.platform import Platform
 from syncer.oci.reference import check_host
+from syncer.spec.hosts import parse_proxy, parse_trusted
 from syncer.spec.quantities import parse_bandwidth, parse_chunk, parse_duration, parse_floor
 from syncer.spec.selection import TagPattern
 from syncer.spec.values import Creation, Proxy, Secret
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-_PROXY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/?#\s]*@)?(?P<host>[^@/?#\s]+)/?")
 #: The words of upload.form; :class:`syncer.registry.settings.UploadForm` has the same, and a test holds it.
 UPLOAD_FORMS = ("auto", "single-post", "put", "stream", "chunks")
 
@@ -70,45 +69,6 @@ class Parsed:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return dict(self.schema)
-
-
-def parse_proxy(text: str) -> Proxy:
-    """Return what ``none`` or ``http[s]://[user:password@]host[:port]`` stands for.
-
-    Raises:
-        SpecError: without a place and without the text, which may hold a password.
-    """
-    if text == "none":
-        return Proxy()
-    match = _PROXY.fullmatch(text)
-    scheme = match["scheme"].lower() if match else ""
-    if scheme.startswith("socks"):
-        raise SpecError("SOCKS proxies are not supported", hint="Name an HTTP proxy, or write 'none'.")
-    if match is None or scheme not in ("http", "https") or not _is_host(match["host"]):
-        hint = "Write http://[user:password@]host:port, without a path."
-        raise SpecError("expected 'none' or the URL of a proxy", hint=hint)
-    return Proxy(url=Secret(text))
-
-
-def _is_host(text: str) -> bool:
-    try:
-        check_host(text)
-    except InvalidReference:
-        return False
-    return True
-
-
-def parse_trusted(text: str) -> str:
-    """Return the host name or ``*.domain``, each with ``:port`` or not, in lower case.
-
-    Raises:
-        InvalidReference: when it is neither.
-    """
-    star = "*." if text.startswith("*.") else ""
-    name = text.removeprefix(star)
-    # Not check_host's result: that gives the Docker Hub's names one meaning, and here each stands for itself.
-    check_host(name)
-    return f"{star}{name.lower()}"
 
 
 def _creation(value: Any) -> Any:

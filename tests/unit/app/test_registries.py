@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from syncer.app import places
+from syncer.app.places import Opened, Reach
 from syncer.app.registries import client_of_spec, settings_of_host, settings_of_spec
 from syncer.app.surroundings import Surroundings
 from syncer.events import Notice
+from syncer.registry.client import RegistryClient
 from syncer.registry.settings import (
     CreationKind,
     RegistrySettings,
@@ -120,3 +124,18 @@ def test_taking_any_certificate_is_told_each_run() -> None:
     (notice,) = recorder.of(Notice)
     assert notice.where == "a.example"
     assert "any certificate" in notice.text
+
+
+async def test_the_command_line_can_trust_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command is told to trust is what its client is given."""
+    given: list[RegistrySettings] = []
+
+    class Noting(RegistryClient):
+        def __init__(self, settings: RegistrySettings, *rest: Any, **options: Any) -> None:
+            given.append(settings)
+            super().__init__(settings, *rest, **options)
+
+    monkeypatch.setattr(places, "RegistryClient", Noting)
+    async with Opened(BARE, Recorder()) as opened:
+        await opened.client("a.example", Reach(trusted_hosts=("storage.internal",)))
+    assert [settings.trusted_hosts for settings in given] == [("storage.internal",)]
