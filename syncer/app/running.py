@@ -13,6 +13,7 @@ from syncer.app.stopping import until
 from syncer.engine.fanout import open_group
 from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
+from syncer.errors import SyncerError
 from syncer.events import Observers, RunFinished, RunStarted, RunStatus
 from syncer.plan.document import Plan
 from syncer.plan.records import Unresolved
@@ -86,6 +87,10 @@ async def run_spec(
                 is_done = stop is None or await until(stop, work.execute)
             if is_done:
                 status = _status(recorder.report())
+        except SyncerError:
+            # Settings that cannot be used: nobody stopped this run, and the next one will not go on by itself.
+            status = RunStatus.FAILED
+            raise
         finally:
             observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
             report = recorder.report()

@@ -113,10 +113,11 @@ class BlobMover:
             outcome = begun
             self._has_mounted = self._has_mounted or outcome is BlobOutcome.MOUNTED
         else:
-            # A registry that mounts, and would not mount this, has lost it there. One that never mounts says nothing.
-            if self._has_mounted and mount_from != source.repository:
-                await self.holdings.drop(mount_from, [blob.digest])
             try:
+                # A registry that mounts, and would not mount this, has lost it there.
+                # One that never mounts says nothing.
+                if self._has_mounted and mount_from != source.repository:
+                    await self.holdings.drop(mount_from, [blob.digest])
                 async with data_slots(source, target):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:

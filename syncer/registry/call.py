@@ -123,6 +123,7 @@ class Call:
         is_data: True when the caller holds a data slot, so that no control permit is needed.
         authorization: the Authorization header to use as it is, for who needs no token; None to find one.
         is_redirectable: False to take a redirect for an error.
+        on_departure: called whenever it is about to be sent: until then, nobody knows of it.
     """
 
     kind: RequestKind
@@ -139,6 +140,7 @@ class Call:
     is_data: bool = False
     authorization: str | None = field(default=None, repr=False)
     is_redirectable: bool = True
+    on_departure: Callable[[], None] | None = field(default=None, repr=False)
 
     @property
     def is_replayable(self) -> bool:

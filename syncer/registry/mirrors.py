@@ -237,6 +237,8 @@ class MirroredRepository:
                 answer = await ask(await self.open(stop))
             except SyncerError as error:
                 self.note(stop, error, failures)
+                if noun and self._is_answer(stop, error):
+                    break
                 continue
             if noun:
                 self._say_whose(noun, stop)
@@ -258,6 +260,8 @@ class MirroredRepository:
                     # Half a list and another's other half are no list.
                     raise
                 self.note(stop, error, failures)
+                if self._is_answer(stop, error):
+                    break
                 continue
             self._say_whose("tags", stop)
             return
@@ -281,6 +285,10 @@ class MirroredRepository:
         is_able = stop is self._route.primary and (not self._route.mirrors or isinstance(error, ContentError))
         if not is_able:
             self._health.failed(stop, str(self), error)
+
+    def _is_answer(self, stop: Stop, error: SyncerError) -> bool:
+        """Tell whether the registry itself has said that there is nothing: a mirror may have kept what is gone."""
+        return stop is self._route.primary and isinstance(error, NotFound)
 
     def _say_whose(self, noun: str, stop: Stop) -> None:
         """Tell, once, that a list is not the registry's own."""

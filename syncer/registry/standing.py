@@ -73,10 +73,11 @@ class Standing:
 
     def allowance(self, place: str = "") -> Allowance:
         """Return what the registry still allows, or another ``place`` that it leads to (an origin)."""
-        known = self._allowances.get(place)
-        if known is None:
-            known = self._allowances[place] = Allowance(place, metered_pulls=False, clock=self._clock)
-        return known
+        return self._allowances.get(place) or Allowance(place, metered_pulls=False, clock=self._clock)
+
+    def close(self, seconds: float, place: str = "") -> None:
+        """Ask the registry, or ``place``, nothing for ``seconds``; only such places are kept: storages are many."""
+        self._allowances.setdefault(place, self.allowance(place)).close(seconds)
 
     async def leave(self, kind: RequestKind, place: str = "") -> None:
         """Wait until a request of ``kind`` may be sent to the registry, or to ``place``.

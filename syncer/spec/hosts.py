@@ -24,7 +24,7 @@ def parse_proxy(text: str) -> Proxy:
     if scheme.startswith("socks"):
         raise SpecError("SOCKS proxies are not supported", hint="Name an HTTP proxy, or write 'none'.")
     if match is None or scheme not in ("http", "https") or not _is_host(match["host"]):
-        hint = "Write http://[user:password@]host:port, without a path."
+        hint = "Write http://HOST:PORT, without a path; a user name and a password go before the host and an @."
         raise SpecError("expected 'none' or the URL of a proxy", hint=hint)
     return Proxy(url=Secret(text))
 

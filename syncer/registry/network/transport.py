@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ from syncer.registry.network.urls import Origin, redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-    from types import SimpleNamespace
 
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
     from multidict import CIMultiDictProxy
 
     from syncer.events import Observer, RequestKind
@@ -233,8 +235,10 @@ class Transport:
         """Close every connection."""
         sessions, self._sessions = self._sessions, {}
         self._home = self._guard = None
-        for session in sessions.values():
-            await session.close()
+        # A run that is cancelled from outside closes its connections all the same.
+        with anyio.CancelScope(shield=True):
+            for session in sessions.values():
+                await session.close()
 
     @asynccontextmanager
     async def send(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
@@ -286,8 +290,6 @@ class Transport:
 
     async def _exchange(self, request: HttpRequest, origin: Origin) -> aiohttp.ClientResponse:
         proxy = self._proxy(request.url)
-        if self._guard is not None:
-            await self._guard.check(origin)
         session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy))
         headers, proxy_headers = dict(request.headers), None
         body = request.body
@@ -304,6 +306,9 @@ class Transport:
         timeouts = self._settings.timeouts
         with translated(self._settings.host, request.method, request.url, proxy=str(proxy or "")):
             with anyio.fail_after(timeouts.connect * _ADDRESSES_IN_VAIN) as scope:
+                if self._guard is not None:
+                    await self._guard.check(origin)
+                _PATIENCE.set(_Patience(scope, _answer_deadline(request, timeouts), request.ready))
                 response = await session.request(
                     request.method,
                     request.url,
@@ -313,7 +318,6 @@ class Transport:
                     timeout=_timeout(request.kind, timeouts),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=proxy_headers,
-                    trace_request_ctx=_Patience(scope, _answer_deadline(request, timeouts), request.ready),
                 )
         if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             response.close()
@@ -346,7 +350,7 @@ class Transport:
         context = self._contexts.home if route.is_home else self._contexts.foreign
         resolver = PlainResolver(self._lookup) if route.proxy or not self._guard else GuardedResolver(self._guard)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0,
                 keepalive_timeout=_KEEP_ALIVE,
                 ssl=True if context is None else context,
@@ -359,7 +363,6 @@ class Transport:
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
-            trace_configs=[_tracing()],
         )
         _never_send_twice(session)
         self._sessions[route.key] = session
@@ -410,32 +413,37 @@ class _Patience:
         self._ready = ready
 
     async def connected(self) -> None:
-        """Wait once more for leave to send, over a new connection: making it took a while."""
+        """Wait once more for leave to send, as making a connection took a while; then bound the wait for the answer."""
         self._scope.deadline = math.inf
         if self._ready is not None:
             await self._ready()
-        self.sent()
-
-    def sent(self) -> None:
-        """Bound the wait for the answer."""
         self._scope.deadline = anyio.current_time() + self._answer
 
 
-def _tracing() -> aiohttp.TraceConfig:
-    """Return what tells each request's :class:`_Patience` that it has its connection."""
+#: Of the request that the running task sends; aiohttp hands its connector nothing of ours.
+_PATIENCE: ContextVar[_Patience] = ContextVar("_PATIENCE")
 
-    async def created(_session: object, context: SimpleNamespace, _event: object) -> None:
-        patience: _Patience = context.trace_request_ctx
-        await patience.connected()
 
-    async def reused(_session: object, context: SimpleNamespace, _event: object) -> None:
-        patience: _Patience = context.trace_request_ctx
-        patience.sent()
+class _Connector(aiohttp.TCPConnector):
+    """Tells each request's :class:`_Patience` that it has its connection.
 
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(created)
-    trace.on_connection_reuseconn.append(reused)
-    return trace
+    aiohttp's tracing could tell it, too, but loses a new connection whose request is cancelled meanwhile.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> Connection:
+        """Return a connection over which the request may be sent now."""
+        connection = await super().connect(req, traces, timeout)
+        try:
+            await _PATIENCE.get().connected()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

@@ -12,7 +12,7 @@ from syncer.content import BlobOutcome, verified
 from syncer.engine.blobs import BlobMover, data_slots
 from syncer.engine.holdings import Holdings
 from syncer.engine.journal import MemoryJournal
-from syncer.errors import ConnectionFailed, DigestMismatch, RateLimitReached, Side
+from syncer.errors import ConnectionFailed, DigestMismatch, RateLimitReached, Side, StateError
 from syncer.events import BlobFinished, BlobProgress
 from syncer.oci import Descriptor, Digest
 from tests.support import images
@@ -20,7 +20,7 @@ from tests.support.memory import MemoryRegistry, MemoryRepository, MemorySession
 from tests.support.observing import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
 DATA = images.random_bytes(1000)
@@ -146,6 +146,24 @@ async def test_a_session_left_behind_by_a_refused_mount_is_given_up() -> None:
     assert target.counts("blob-abort") == {"blob-abort": 1}
     # The registry has never mounted anything: that it did not mount this tells nothing about the other repository.
     assert holdings.mount_source("a", BLOB.digest) == "other"
+
+
+async def test_a_session_is_given_up_when_what_was_known_cannot_be_forgotten() -> None:
+    """A stop, or an error of the state, between a mount that was refused and its upload leaves no session open."""
+
+    class Broken(MemoryJournal):
+        async def forget_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
+            raise StateError("no")
+
+    source, target = MemoryRegistry("s"), MemoryRegistry("t", mounts=False)
+    source.blobs["a"] = {BLOB.digest: DATA}
+    holdings = Holdings("t", Broken())
+    await holdings.add("other", [BLOB.digest])
+    mover = BlobMover(holdings, Recorder())
+    mover._has_mounted = True
+    with pytest.raises(StateError):
+        await mover.ensure(BLOB, source.repository("a"), target.repository("a"))
+    assert target.counts("blob-abort") == {"blob-abort": 1}
 
 
 class Flipping(MemoryRepository):
