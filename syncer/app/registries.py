@@ -78,7 +78,7 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         plain_http=spec.plain_http,
         tls=_tls(spec.tls, surroundings),
         connections=limits.connections or defaults.connections,
-        data_connections=min(limits.connections or defaults.data_connections, defaults.data_connections),
+        data_connections=limits.connections or defaults.data_connections,
         requests_per_second=limits.requests_per_second,
         bandwidth=limits.bandwidth,
         user_agent=USER_AGENT,

@@ -40,8 +40,9 @@ from syncer.registry.network.transport import HttpRequest, HttpResponse, Transpo
 from syncer.registry.network.urls import Origin, absolute, redact, resolve
 from syncer.registry.repository import RegistryRepository
 from syncer.registry.standing import Standing
-from syncer.registry.traffic.limits import Window
+from syncer.registry.traffic.feedback import note_answer, note_failure
 from syncer.registry.traffic.retry import OUT_OF_BUDGET, Reaction, deferral
+from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -111,7 +112,7 @@ class RegistryClient:
         self._base = settings.base_url
         self._home = Origin.of(absolute(self._base))
         self._observer = observer
-        self._clock = clock
+        self.clock = clock
         self._wall_clock = wall_clock
         self.sleep = sleep
         self._random = random
@@ -132,7 +133,7 @@ class RegistryClient:
             self._challenges_of_ping,
         )
         self._denials = Denials(clock)
-        self._token_window = Window(_TOKEN_REQUESTS)
+        self._token_window = AdaptiveWindow(_TOKEN_REQUESTS, clock=clock)
         self.creation = Creation(self, settings.creation, credentials) if settings.creation else None
         self._warnings: set[str] = set()
         self._ping_challenges: list[Challenge] | None = None
@@ -276,11 +277,14 @@ class RegistryClient:
         return "" if registry == self.host else registry
 
     @asynccontextmanager
-    async def _hop(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+    async def _hop(self, request: HttpRequest, *, is_data: bool) -> AsyncIterator[HttpResponse]:
         """Send one request once its host may be asked, and take note of what its answer shows of the host."""
         origin = Origin.of(request.url)
         place = "" if origin == self._home else str(origin)
         standing = self.standing
+        window = self.limits.data if is_data else self.limits.control
+        if request.kind is events.RequestKind.TOKEN:
+            window = self._token_window
         async with AsyncExitStack() as stack:
             async with AsyncExitStack() as until_answered:
                 if not place:
@@ -291,7 +295,12 @@ class RegistryClient:
                 until_answered.enter_context(standing.allowance(place).counted(request.kind))
                 # Connecting takes a while, too, in which a pause may begin.
                 ready = partial(self.limits.wait_pause, place)
-                response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+                try:
+                    response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+                except TransportError as error:
+                    note_failure(window, request, error)
+                    raise
+            note_answer(window, request, response.status, place=place)
             if not place and request.kind is not events.RequestKind.TOKEN:
                 pause = standing.allowance().note(response.headers, self._wall_clock())
                 if pause:
@@ -336,7 +345,10 @@ class RegistryClient:
                     headers["Authorization"] = authorization
                 hop = await stack.enter_async_context(AsyncExitStack())
                 response = await hop.enter_async_context(
-                    self._hop(HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body))
+                    self._hop(
+                        HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body),
+                        is_data=call.is_data,
+                    )
                 )
                 self._heed_warnings(response)
                 if not _is_redirect(call, response):

@@ -28,7 +28,7 @@ from syncer.errors import (
     Unsupported,
 )
 from syncer.events import Notice
-from syncer.registry.traffic.limits import Window
+from syncer.registry.traffic.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence

@@ -63,6 +63,7 @@ class Standing:
             clock=clock,
             sleep=sleep,
             random=random,
+            is_fixed=settings.is_fixed,
         )
         self._host = settings.host
         self._clock = clock

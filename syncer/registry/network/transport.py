@@ -56,6 +56,21 @@ _WHOLE_BODY = 1024 * 1024
 _PROXY_AUTHENTICATION_REQUIRED = 407
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
+class Timing:
+    """How far one exchange came, and when: seconds by the transport's clock, None for what has not been.
+
+    Attributes:
+        connected_at: it had its connection, and leave to send.
+        is_new: the connection was made for it.
+        answered_at: the headers of its answer were there.
+    """
+
+    connected_at: float | None = None
+    is_new: bool = False
+    answered_at: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpRequest:
     """One request, with every header that is to go out besides aiohttp's own."""
@@ -67,6 +82,7 @@ class HttpRequest:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     #: Awaited between connecting and sending: the last moment to wait.
     ready: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    timing: Timing = field(default_factory=Timing, repr=False, compare=False)
 
 
 class Headway:
@@ -313,8 +329,9 @@ class Transport:
                     timeout=_timeout(request.kind, timeouts),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=proxy_headers,
-                    trace_request_ctx=_Patience(scope, _answer_deadline(request, timeouts), request.ready),
+                    trace_request_ctx=_Patience(scope, _answer_deadline(request, timeouts), request, self._clock),
                 )
+                request.timing.answered_at = self._clock()
         if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             response.close()
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
@@ -404,21 +421,27 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 class _Patience:
     """How long one request is waited for: until it has a connection, then until its answer; our pauses are free."""
 
-    def __init__(self, scope: anyio.CancelScope, answer: float, ready: Callable[[], Awaitable[None]] | None) -> None:
+    def __init__(
+        self, scope: anyio.CancelScope, answer: float, request: HttpRequest, clock: Callable[[], float]
+    ) -> None:
         self._scope = scope
         self._answer = answer
-        self._ready = ready
+        self._ready = request.ready
+        self._timing = request.timing
+        self._clock = clock
 
     async def connected(self) -> None:
         """Wait once more for leave to send, over a new connection: making it took a while."""
         self._scope.deadline = math.inf
         if self._ready is not None:
             await self._ready()
+        self._timing.is_new = True
         self.sent()
 
     def sent(self) -> None:
         """Bound the wait for the answer."""
         self._scope.deadline = anyio.current_time() + self._answer
+        self._timing.connected_at = self._clock()
 
 
 def _tracing() -> aiohttp.TraceConfig:
