@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 START = 8
 #: Answers may take so many times as long as without a queue.
 TOLERANCE = 2.0
+_TOLERABLE = math.log(TOLERANCE)
 #: Part of the way that the size goes at once to where the gradient points; less is slower and steadier.
 _SMOOTHING = 0.3
 #: Bounds of the gradient.
@@ -39,7 +40,7 @@ _BUSY = 0.75
 #: Answers of one kind of which the first measure is made; by then there may be a queue, so they are few.
 _FIRST = 16
 #: Seconds after which one looks again at what answers take without a queue: the first time, and from then on.
-_FIRST_LOOK = 5.0
+_FIRST_LOOK = 10.0
 _LOOK_EVERY = 30.0
 #: A look that took long is not taken again for so many times as long.
 _LOOK_RARITY = 30.0
@@ -104,10 +105,11 @@ class AdaptiveSize:
         self._limit = float(min(start, ceiling))
         self._is_starting = True
         self._baselines: dict[Hashable, Baseline] = {}
+        self._round = _TOGETHER
+        self._round_since = 0.0
         self._samples = 0
         self._excess = 0.0
         self._busiest = 0
-        self._round_since = 0.0
         self._next_look: float | None = None
         self._look_size = 0
         self._look_left = 0
@@ -148,17 +150,18 @@ class AdaptiveSize:
                 if not self._look_left:
                     self._end_look(now)
             return
-        self._samples += 1
-        self._excess += baseline.excess(seconds)
-        self._busiest = max(self._busiest, in_flight)
         if self._next_look is None:
             self._next_look = now + _FIRST_LOOK
-            self._round_since = now
-        if self._samples >= max(_TOGETHER, self.size):
+            self._begin_round(now)
+        excess = baseline.excess(seconds)
+        self._samples += 1
+        self._excess += excess
+        self._busiest = max(self._busiest, in_flight)
+        if self._is_starting and excess <= _TOLERABLE and in_flight >= self._limit * _BUSY:
+            # One more for each answer doubles the size in the time that an answer takes.
+            self._limit = min(self._limit + 1, float(self._ceiling))
+        if self._samples >= self._round:
             self._judge(now)
-            if now >= self._next_look and now - self._round_since <= _LONG_ROUND:
-                self._begin_look(now)
-            self._round_since = now
 
     def overloaded(self, now: float, *, pause: float = 1.0) -> None:
         """Halve the size, and leave it so for ``pause`` seconds: many are told of one overload."""
@@ -168,32 +171,41 @@ class AdaptiveSize:
             self._limit = max(1.0, self._limit / 2)
             self._is_starting = False
             self._look_left = 0
-            self._forget()
+            self._begin_round(now)
 
     def _judge(self, now: float) -> None:
         """Settle a round: about as many answers as may be under way at once."""
-        inflation, busiest = math.exp(self._excess / self._samples), self._busiest
-        self._forget()
-        if busiest < self._limit * _BUSY:
-            return
-        self._is_starting = self._is_starting and inflation <= TOLERANCE
-        if self._is_starting:
-            wanted = self._limit * 2
-        else:
-            least, most = _STEEPEST
-            gradient = max(least, min(most, TOLERANCE / inflation))
-            # What may queue: without it the size could never grow again.
-            aim = self._limit * gradient + math.sqrt(self._limit)
-            wanted = self._limit * (1 - _SMOOTHING) + aim * _SMOOTHING
-        if wanted < self._limit:
-            self._limit = max(wanted, min(self._floor, self._limit))
-        else:
-            self._limit = max(self._limit, min(wanted, self._bearable(now), float(self._ceiling)))
+        excess, lasted = self._excess / self._samples, now - self._round_since
+        is_busy = self._busiest >= self._limit * _BUSY
+        if is_busy and not (self._is_starting and excess <= _TOLERABLE):
+            self._is_starting = False
+            self._limit = self._fitting(math.exp(excess), now)
+        if is_busy and self._next_look is not None and now >= self._next_look and lasted <= _LONG_ROUND:
+            self._begin_look(now)
+        self._begin_round(now)
+
+    def _fitting(self, inflation: float, now: float) -> float:
+        """Return the size that fits better where answers take ``inflation`` times as long as without a queue."""
+        least, most = _STEEPEST
+        gradient = max(least, min(most, TOLERANCE / inflation))
+        # What may queue: without it the size could never grow again.
+        aim = self._limit * gradient + math.sqrt(self._limit)
+        moved = self._limit * (1 - _SMOOTHING) + aim * _SMOOTHING
+        if moved < self._limit:
+            return max(moved, min(self._floor, self._limit))
+        return max(self._limit, min(moved, self._bearable(now), float(self._ceiling)))
 
     def _bearable(self, now: float) -> float:
         """Return what may be asked so soon after it was too much; no bound when that is long ago."""
         share = (now - self._told_at) / _RECOVERY
         return self._too_much * (1 + share) / 2 if share < 1 else math.inf
+
+    def _begin_round(self, now: float) -> None:
+        self._round = max(_TOGETHER, int(self._limit))
+        self._round_since = now
+        self._samples = 0
+        self._excess = 0.0
+        self._busiest = 0
 
     def _begin_look(self, now: float) -> None:
         """Use little of the window for a moment, to see what answers take without a queue of our making."""
@@ -204,15 +216,10 @@ class AdaptiveSize:
             self._looking_since = now
 
     def _end_look(self, now: float) -> None:
-        self._round_since = now
         self._next_look = now + max(_LOOK_EVERY, _LOOK_RARITY * (now - self._looking_since))
         for baseline in self._baselines.values():
             baseline.settle()
-
-    def _forget(self) -> None:
-        self._samples = 0
-        self._excess = 0.0
-        self._busiest = 0
+        self._begin_round(now)
 
 
 def _log(seconds: float) -> float:
