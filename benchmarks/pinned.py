@@ -26,7 +26,13 @@ def pin(size: int) -> None:
 
     def pinned(spec: RegistrySpec, surroundings: Surroundings) -> RegistrySettings:
         settings = _settings_of_spec(spec, surroundings)
-        return replace(settings, connections=size, data_connections=size, is_fixed=True)
+        return replace(
+            settings,
+            connections=size,
+            data_connections=size,
+            bulk_connections=min(size, settings.bulk_connections),
+            is_fixed=True,
+        )
 
     registries.settings_of_spec = pinned
 

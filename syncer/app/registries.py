@@ -79,6 +79,7 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         tls=_tls(spec.tls, surroundings),
         connections=limits.connections or defaults.connections,
         data_connections=limits.connections or defaults.data_connections,
+        bulk_connections=min(limits.connections or defaults.bulk_connections, defaults.bulk_connections),
         requests_per_second=limits.requests_per_second,
         bandwidth=limits.bandwidth,
         user_agent=USER_AGENT,

@@ -130,6 +130,7 @@ class Call:
         tries: how often it may be sent in all; 0 leaves it to the policy.
         limit: bytes of the answer that are read.
         is_data: True when the caller holds a data slot, so that no control permit is needed.
+        blob_size: bytes of the blob that the slot is for.
         authorization: the Authorization header to use as it is, for who needs no token; None to find one.
         is_redirectable: False to take a redirect for an error.
     """
@@ -146,6 +147,7 @@ class Call:
     tries: int = 0
     limit: int = SMALL_ANSWER
     is_data: bool = False
+    blob_size: int = 0
     authorization: str | None = field(default=None, repr=False)
     is_redirectable: bool = True
 

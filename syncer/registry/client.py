@@ -277,14 +277,14 @@ class RegistryClient:
         return "" if registry == self.host else registry
 
     @asynccontextmanager
-    async def _hop(self, request: HttpRequest, *, is_data: bool) -> AsyncIterator[HttpResponse]:
-        """Send one request once its host may be asked, and take note of what its answer shows of the host."""
+    async def _hop(self, request: HttpRequest, window: AdaptiveWindow) -> AsyncIterator[HttpResponse]:
+        """Send one request once its host may be asked, and take note of what its answer shows of the host.
+
+        ``window`` is what it has a permit of.
+        """
         origin = Origin.of(request.url)
         place = "" if origin == self._home else str(origin)
         standing = self.standing
-        window = self.limits.data if is_data else self.limits.control
-        if request.kind is events.RequestKind.TOKEN:
-            window = self._token_window
         async with AsyncExitStack() as stack:
             async with AsyncExitStack() as until_answered:
                 if not place:
@@ -333,9 +333,11 @@ class RegistryClient:
         """Send ``call`` and follow its redirects; return the last answer and the context it lives in."""
         url = call.url
         has_left = False
+        window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
         async with AsyncExitStack() as stack:
             if call.kind is events.RequestKind.TOKEN:
-                await stack.enter_async_context(self._token_window.permit())
+                window = self._token_window
+                await stack.enter_async_context(window.permit())
             else:
                 await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
             for _ in range(_MOST_REDIRECTS + 1):
@@ -347,7 +349,7 @@ class RegistryClient:
                 response = await hop.enter_async_context(
                     self._hop(
                         HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body),
-                        is_data=call.is_data,
+                        window,
                     )
                 )
                 self._heed_warnings(response)

@@ -183,8 +183,9 @@ class MirroredRepository:
 
         return await self._first(self._list_stops(digest), ask, noun="referrers")
 
-    def data_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to read one blob."""
+    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to read one blob, of whatever ``size``."""
+        del size
         return self._health.window(self._registry).permit()
 
     # ------------------------------------------------------------------ where to ask

@@ -57,6 +57,7 @@ class Standing:
         self.limits = Limits(
             control=settings.connections,
             data=settings.data_connections,
+            bulk=settings.bulk_connections,
             requests_per_second=settings.requests_per_second if is_configured else traits.requests_per_second,
             bandwidth=settings.bandwidth,
             rates=None if is_configured else traits.rates,
@@ -112,6 +113,7 @@ class Standings:
             known.limits.tighten(
                 control=settings.connections,
                 data=settings.data_connections,
+                bulk=settings.bulk_connections,
                 requests_per_second=settings.requests_per_second,
                 bandwidth=settings.bandwidth,
             )

@@ -157,7 +157,7 @@ class AdaptiveSize:
         self._samples += 1
         self._excess += excess
         self._busiest = max(self._busiest, in_flight)
-        if self._is_starting and excess <= _TOLERABLE and in_flight >= self._limit * _BUSY:
+        if self._is_starting and excess <= _TOLERABLE and in_flight >= self.size * _BUSY:
             # One more for each answer doubles the size in the time that an answer takes.
             self._limit = min(self._limit + 1, float(self._ceiling))
         if self._samples >= self._round:
@@ -176,7 +176,7 @@ class AdaptiveSize:
     def _judge(self, now: float) -> None:
         """Settle a round: about as many answers as may be under way at once."""
         excess, lasted = self._excess / self._samples, now - self._round_since
-        is_busy = self._busiest >= self._limit * _BUSY
+        is_busy = self._busiest >= self.size * _BUSY
         if is_busy and not (self._is_starting and excess <= _TOLERABLE):
             self._is_starting = False
             self._limit = self._fitting(math.exp(excess), now)
@@ -209,7 +209,7 @@ class AdaptiveSize:
 
     def _begin_look(self, now: float) -> None:
         """Use little of the window for a moment, to see what answers take without a queue of our making."""
-        if self._limit > max(self._floor, _LOOK_LEAST):
+        if self._limit > _LOOK_LEAST and self._ceiling > self._floor:
             least, most = _LOOK_ANSWERS
             self._look_size = max(_LOOK_LEAST, int(self._limit * _LOOK_SHARE))
             self._look_left = max(least, min(most, 2 * self._look_size))

@@ -1,8 +1,10 @@
 """How much one registry is asked to do at once.
 
-Two classes: control requests (manifests, tags, opening an upload) are many and small; data is blobs
-in motion. They have windows of their own, so that a manifest never queues behind a layer, and each
-finds its size. A registry that says "too many requests" is left alone as a whole for as long as it asks.
+Three classes: control requests (manifests, tags, opening an upload) are many and small; data is blobs
+in motion; and bulk is those of them that are large. They have windows of their own, so that a manifest
+never queues behind a config, nor a config behind a layer, and each finds its size. How many large
+blobs move at once is what bounds memory: each has its buffers. A registry that says "too many
+requests" is left alone as a whole for as long as it asks.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ _LONGEST_SPREAD = 1.0
 #: Bounds of the pieces in which bytes pass where there is a ceiling on them, in bytes.
 _SMALLEST_PIECE = 4 * 1024
 _LARGEST_PIECE = 256 * 1024
+#: Bytes of a blob that may have buffers of full size in use.
+LARGE = 1024 * 1024
 
 
 class Pace:
@@ -64,6 +68,7 @@ class Limits:
         *,
         control: int,
         data: int,
+        bulk: int = 16,
         requests_per_second: float | None,
         bandwidth: int | None,
         clock: Callable[[], float],
@@ -72,13 +77,14 @@ class Limits:
         random: Callable[[], float] = random_module.random,
         is_fixed: bool = False,
     ) -> None:
-        """Set the ceilings: requests and blobs at once, requests a second, bytes of blobs a second.
+        """Set the ceilings: requests, small and large blobs at once, requests a second, bytes of blobs a second.
 
         ``rates`` are ceilings in requests a second for single kinds of requests. With ``is_fixed`` the ceilings
         on what is under way at once are what the windows begin with, and only overload makes them smaller.
         """
         self.control = AdaptiveWindow(control, clock=clock, is_fixed=is_fixed)
         self.data = AdaptiveWindow(data, clock=clock, is_fixed=is_fixed)
+        self.bulk = AdaptiveWindow(bulk, clock=clock, is_fixed=is_fixed)
         self._requests = Pace(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
         self._kinds = {kind: Pace(rate, clock=clock, sleep=sleep) for kind, rate in (rates or {}).items()}
         self._bytes = Pace(bandwidth, clock=clock, sleep=sleep) if bandwidth else None
@@ -88,10 +94,17 @@ class Limits:
         self._paused_until: dict[str, float] = {}
         self._spread: dict[str, float] = {}
 
-    def tighten(self, *, control: int, data: int, requests_per_second: float | None, bandwidth: int | None) -> None:
+    def of_blob(self, size: int) -> AdaptiveWindow:
+        """Return the window for blobs of ``size`` bytes."""
+        return self.bulk if size > LARGE else self.data
+
+    def tighten(
+        self, *, control: int, data: int, bulk: int, requests_per_second: float | None, bandwidth: int | None
+    ) -> None:
         """Take the lower of each ceiling: another who asks this registry was given these."""
         self.control.lower(control)
         self.data.lower(data)
+        self.bulk.lower(bulk)
         self._requests = self._slower(self._requests, requests_per_second)
         self._bytes = self._slower(self._bytes, bandwidth)
 
