@@ -101,7 +101,7 @@ class BlobMover:
             outcome = await self._mount_or_stream(blob, source, target, mount_from)
         else:
             with self._in_registry.lead(blob.digest):
-                async with data_slots(source, target):
+                async with data_slots(source, target, size=blob.size):
                     begun = await _begin(target, blob, "")
                     outcome = await self._finish(begun, blob, source, target)
                 await self.holdings.add(target.repository, [blob.digest])
@@ -118,7 +118,7 @@ class BlobMover:
                 # One that never mounts says nothing.
                 if self._has_mounted and mount_from != source.repository:
                     await self.holdings.drop(mount_from, [blob.digest])
-                async with data_slots(source, target):
+                async with data_slots(source, target, size=blob.size):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
                 with CancelScope(shield=True):
@@ -198,8 +198,8 @@ class blamed_on:  # noqa: N801 - a context manager used as a statement
 
 
 @asynccontextmanager
-async def data_slots(*places: Repository) -> AsyncIterator[None]:
-    """Hold a data slot of each place that has them.
+async def data_slots(*places: Repository, size: int = 0) -> AsyncIterator[None]:
+    """Hold a slot for a blob of ``size`` bytes of each place that has them.
 
     Slots are taken in the order of the registries' names, so that two transfers in opposite
     directions cannot each hold what the other waits for; a copy within one registry takes one.
@@ -207,7 +207,7 @@ async def data_slots(*places: Repository) -> AsyncIterator[None]:
     throttled = {place.registry: place for place in places if isinstance(place, Throttled)}
     async with AsyncExitStack() as stack:
         for name in sorted(throttled):
-            await stack.enter_async_context(throttled[name].data_slot())
+            await stack.enter_async_context(throttled[name].data_slot(size))
         yield
 
 

@@ -39,8 +39,9 @@ from syncer.registry.network.transport import HttpRequest, HttpResponse, Transpo
 from syncer.registry.network.urls import Origin, absolute, redact, resolve
 from syncer.registry.repository import RegistryRepository
 from syncer.registry.standing import Standing
-from syncer.registry.traffic.limits import Window
+from syncer.registry.traffic.feedback import note_answer, note_failure
 from syncer.registry.traffic.retry import OUT_OF_BUDGET, PASSING_STATUSES, Reaction, deferral
+from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -112,7 +113,7 @@ class RegistryClient:
         self._base = settings.base_url
         self._home = Origin.of(absolute(self._base))
         self._observer = observer
-        self._clock = clock
+        self.clock = clock
         self._wall_clock = wall_clock
         self.sleep = sleep
         self._random = random
@@ -131,7 +132,7 @@ class RegistryClient:
 
         self._origins = OriginTokens(self._home, self._tokens, elsewhere, self._challenges_of_ping)
         self._denials = Denials(clock)
-        self._token_window = Window(_TOKEN_REQUESTS)
+        self._token_window = AdaptiveWindow(_TOKEN_REQUESTS, clock=clock)
         self.creation = Creation(self, settings.creation, credentials) if settings.creation else None
         self._warnings: set[str] = set()
         self._ping_challenges: list[Challenge] | None = None
@@ -277,8 +278,11 @@ class RegistryClient:
         return "" if registry == self.host else registry
 
     @asynccontextmanager
-    async def _hop(self, request: HttpRequest, call: Call) -> AsyncIterator[HttpResponse]:
-        """Send one request of ``call`` once its host may be asked, and note what its answer shows of the host."""
+    async def _hop(self, request: HttpRequest, call: Call, window: AdaptiveWindow) -> AsyncIterator[HttpResponse]:
+        """Send one request of ``call`` once its host may be asked, and note what its answer shows of the host.
+
+        ``window`` is what it has a permit of.
+        """
         origin = Origin.of(request.url)
         place = "" if origin == self._home else str(origin)
         standing = self.standing
@@ -294,13 +298,18 @@ class RegistryClient:
                     call.on_departure()
                 # Connecting takes a while, too, in which a pause may begin.
                 ready = partial(self.limits.wait_pause, place)
-                response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+                try:
+                    response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+                except TransportError as error:
+                    note_failure(window, request, error)
+                    raise
                 if not place and request.kind is not events.RequestKind.TOKEN:
                     allowance = standing.allowance()
                     if pause := allowance.note(response.headers, self._wall_clock()):
                         self.limits.pause(pause)
                     if response.status not in _NO_ANSWER:
                         allowance.told(request.kind)
+            note_answer(window, request, response.status, place=place)
             yield response
 
     async def _attempt(
@@ -332,9 +341,11 @@ class RegistryClient:
         """Send ``call`` and follow its redirects; return the last answer and the context it lives in."""
         url = call.url
         has_left = False
+        window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
         async with AsyncExitStack() as stack:
             if call.kind is events.RequestKind.TOKEN:
-                await stack.enter_async_context(self._token_window.permit())
+                window = self._token_window
+                await stack.enter_async_context(window.permit())
             else:
                 await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
             for _ in range(_MOST_REDIRECTS + 1):
@@ -345,7 +356,9 @@ class RegistryClient:
                 hop = await stack.enter_async_context(AsyncExitStack())
                 response = await hop.enter_async_context(
                     self._hop(
-                        HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body), call
+                        HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body),
+                        call,
+                        window,
                     )
                 )
                 self._heed_warnings(response)

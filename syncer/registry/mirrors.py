@@ -28,7 +28,7 @@ from syncer.errors import (
     Unsupported,
 )
 from syncer.events import Notice
-from syncer.registry.traffic.limits import Window
+from syncer.registry.traffic.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -183,8 +183,9 @@ class MirroredRepository:
 
         return await self._first(self._list_stops(digest), ask, noun="referrers")
 
-    def data_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to read one blob."""
+    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to read one blob, of whatever ``size``."""
+        del size
         return self._health.window(self._registry).permit()
 
     # ------------------------------------------------------------------ where to ask

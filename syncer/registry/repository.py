@@ -152,6 +152,7 @@ class RegistryRepository:
             scopes=self.scopes,
             side=self.side,
             is_data=True,
+            blob_size=descriptor.size,
         )
         return BlobDownload(self._client, call, descriptor)
 
@@ -201,9 +202,9 @@ class RegistryRepository:
         """
         await referrers.delete(self, Digest(digest))
 
-    def data_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob from or to this registry."""
-        return self._client.limits.data.permit()
+    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes from or to this registry."""
+        return self._client.limits.of_blob(size).permit()
 
     async def delete(self, reference: str) -> None:
         """Send the DELETE of a tag or digest, and nothing else; see :meth:`delete_tag` and :meth:`delete_manifest`."""

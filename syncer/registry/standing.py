@@ -57,12 +57,14 @@ class Standing:
         self.limits = Limits(
             control=settings.connections,
             data=settings.data_connections,
+            bulk=settings.bulk_connections,
             requests_per_second=settings.requests_per_second if is_configured else traits.requests_per_second,
             bandwidth=settings.bandwidth,
             rates=None if is_configured else traits.rates,
             clock=clock,
             sleep=sleep,
             random=random,
+            is_fixed=settings.is_fixed,
         )
         self._host = settings.host
         self._clock = clock
@@ -112,6 +114,7 @@ class Standings:
             known.limits.tighten(
                 control=settings.connections,
                 data=settings.data_connections,
+                bulk=settings.bulk_connections,
                 requests_per_second=settings.requests_per_second,
                 bandwidth=settings.bandwidth,
             )

@@ -11,7 +11,8 @@ import math
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import aiohttp
 import anyio
@@ -29,6 +30,7 @@ from syncer.registry.network.urls import Origin, redact
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
     from multidict import CIMultiDictProxy
@@ -58,6 +60,21 @@ _WHOLE_BODY = 1024 * 1024
 _PROXY_AUTHENTICATION_REQUIRED = 407
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
+class Timing:
+    """How far one exchange came, and when: seconds by the transport's clock, None for what has not been.
+
+    Attributes:
+        connected_at: it had its connection, and leave to send.
+        is_new: the connection was made for it.
+        answered_at: the headers of its answer were there.
+    """
+
+    connected_at: float | None = None
+    is_new: bool = False
+    answered_at: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpRequest:
     """One request, with every header that is to go out besides aiohttp's own."""
@@ -69,6 +86,7 @@ class HttpRequest:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     #: Awaited between connecting and sending: the last moment to wait.
     ready: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    timing: Timing = field(default_factory=Timing, repr=False, compare=False)
 
 
 class Headway:
@@ -308,7 +326,7 @@ class Transport:
             with anyio.fail_after(timeouts.connect * _ADDRESSES_IN_VAIN) as scope:
                 if self._guard is not None:
                     await self._guard.check(origin)
-                _PATIENCE.set(_Patience(scope, _answer_deadline(request, timeouts), request.ready))
+                _PATIENCE.set(_Patience(scope, _answer_deadline(request, timeouts), request, self._clock))
                 response = await session.request(
                     request.method,
                     request.url,
@@ -319,6 +337,7 @@ class Transport:
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=proxy_headers,
                 )
+                request.timing.answered_at = self._clock()
         if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             response.close()
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
@@ -407,17 +426,23 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 class _Patience:
     """How long one request is waited for: until it has a connection, then until its answer; our pauses are free."""
 
-    def __init__(self, scope: anyio.CancelScope, answer: float, ready: Callable[[], Awaitable[None]] | None) -> None:
+    def __init__(
+        self, scope: anyio.CancelScope, answer: float, request: HttpRequest, clock: Callable[[], float]
+    ) -> None:
         self._scope = scope
         self._answer = answer
-        self._ready = ready
+        self._ready = request.ready
+        self._timing = request.timing
+        self._clock = clock
 
-    async def connected(self) -> None:
+    async def connected(self, *, is_new: bool) -> None:
         """Wait once more for leave to send, as making a connection took a while; then bound the wait for the answer."""
         self._scope.deadline = math.inf
         if self._ready is not None:
             await self._ready()
         self._scope.deadline = anyio.current_time() + self._answer
+        self._timing.is_new = is_new
+        self._timing.connected_at = self._clock()
 
 
 #: Of the request that the running task sends; aiohttp hands its connector nothing of ours.
@@ -430,6 +455,10 @@ class _Connector(aiohttp.TCPConnector):
     aiohttp's tracing could tell it, too, but loses a new connection whose request is cancelled meanwhile.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._met: WeakSet[ResponseHandler] = WeakSet()
+
     async def connect(
         self,
         req: aiohttp.ClientRequest,
@@ -438,8 +467,11 @@ class _Connector(aiohttp.TCPConnector):
     ) -> Connection:
         """Return a connection over which the request may be sent now."""
         connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
         try:
-            await _PATIENCE.get().connected()
+            await _PATIENCE.get().connected(is_new=protocol not in self._met)
+            if protocol is not None:
+                self._met.add(protocol)
         except BaseException:
             connection.close()
             raise

@@ -94,8 +94,10 @@ class Throttling:
 
 @asynccontextmanager
 async def client_of(server: Scripted, clock: HeldClock, recorder: Recorder) -> AsyncIterator[RegistryClient]:
-    """Give a client that lives by ``clock``."""
-    settings = RegistrySettings(host=server.address, plain_http=True)
+    """Give a client that lives by ``clock``, and that begins with as many requests at once as it may ever send."""
+    settings = RegistrySettings(
+        host=server.address, plain_http=True, connections=32, data_connections=16, is_fixed=True
+    )
     async with RegistryClient(
         settings, Keys(), recorder, clock=clock, sleep=clock.sleep, wall_clock=clock, random=lambda: 0.5
     ) as client:
