@@ -266,6 +266,8 @@ class RepositorySync:
                 self._note_in_sync(source_digest)
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
             return done, source_digest
+        if action.reason is Reason.NEW:
+            self._blobs.expect_bare(self.pair.target.repository)
         # A tag that the source seems to have lost is fetched all the same: the error says what happened.
         copied = await self._copier.copy(tag, tag, held=None if self.pair.options.recheck else action.previous)
         if platforms := self.pair.options.platforms_key:
