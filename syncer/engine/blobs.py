@@ -10,10 +10,10 @@ from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import CancelScope
+from anyio import CancelScope, Event
 
 from syncer.content import BlobOutcome, Throttled, verified
-from syncer.engine.fanout import Flights
+from syncer.engine.fanout import Flights, open_group
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
@@ -46,6 +46,14 @@ class BlobMover:
         #: Blobs that a source has definitely not got, or not whole.
         self._dead: OrderedDict[tuple[str, Digest], SyncerError] = OrderedDict()
         self._has_mounted = False
+        #: Repositories that are not expected to hold what nobody knows them to hold; and those that did all the same.
+        self._bare: set[str] = set()
+        self._surprising: set[str] = set()
+
+    def expect_bare(self, repository: str) -> None:
+        """Expect that the repository lacks what it is not known to hold: blobs are read before it has said so."""
+        if repository not in self._surprising:
+            self._bare.add(repository)
 
     async def ensure(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool = False) -> None:
         """Return when the target repository holds ``blob``.
@@ -79,7 +87,7 @@ class BlobMover:
             await self._in_registry.wait(blob.digest)
         with self._in_repository.lead(flight):
             try:
-                await self._make_present(blob, source, target)
+                await self._make_present(blob, source, target, doubted=doubted)
             except SyncerError as error:
                 if error.side is Side.SOURCE and not error.retryable and not error.is_deferral:
                     _remember(self._dead, (origin, blob.digest), error)
@@ -92,7 +100,7 @@ class BlobMover:
             self._confirmed.pop((repository, digest), None)
         await self.holdings.drop(repository, digests)
 
-    async def _make_present(self, blob: Descriptor, source: Source, target: Target) -> None:
+    async def _make_present(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool) -> None:
         name = f"{target.registry}/{target.repository}"
         origin = f"{source.registry}/{source.repository}"
         self._observer.notify(BlobStarted(source=origin, target=name, digest=blob.digest, size=blob.size))
@@ -102,8 +110,11 @@ class BlobMover:
         else:
             with self._in_registry.lead(blob.digest):
                 async with data_slots(source, target, size=blob.size):
-                    begun = await _begin(target, blob, "")
-                    outcome = await self._finish(begun, blob, source, target)
+                    if target.repository in self._bare and not doubted:
+                        outcome = await self._begin_and_read(blob, source, target)
+                    else:
+                        begun = await _begin(target, blob, "")
+                        outcome = await self._finish(begun, blob, source, target)
                 await self.holdings.add(target.repository, [blob.digest])
         self._observer.notify(BlobFinished(target=name, digest=blob.digest, size=blob.size, outcome=outcome))
 
@@ -122,25 +133,64 @@ class BlobMover:
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
                 with CancelScope(shield=True):
-                    await begun.abort()
+                    await _give_up(begun)
                 raise
         await self.holdings.add(target.repository, [blob.digest])
         return outcome
 
+    async def _begin_and_read(self, blob: Descriptor, source: Source, target: Target) -> BlobOutcome:
+        """Open the upload and the blob at the same time; a repository that has it after all is not trusted again."""
+        answer: list[BlobSession | BlobOutcome] = []
+        answered = Event()
+
+        async def begin() -> None:
+            answer.append(await _begin(target, blob, ""))
+            answered.set()
+
+        async with open_group() as group, AsyncExitStack() as stack:
+            group.start_soon(begin)
+            try:
+                with blamed_on(Side.SOURCE):
+                    chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                await answered.wait()
+            except BaseException as error:
+                # What the target opens meanwhile is to be given up, not left behind.
+                if isinstance(error, SyncerError):
+                    await answered.wait()
+                with CancelScope(shield=True):
+                    for begun in answer:
+                        await _give_up(begun)
+                raise
+            if answer[0] is BlobOutcome.PRESENT:
+                self._surprising.add(target.repository)
+                self._bare.discard(target.repository)
+            return await self._finish(answer[0], blob, source, target, opened=chunks)
+        raise AssertionError  # the block returns or raises
+
     async def _finish(
-        self, begun: BlobSession | BlobOutcome, blob: Descriptor, source: Source, target: Target
+        self,
+        begun: BlobSession | BlobOutcome,
+        blob: Descriptor,
+        source: Source,
+        target: Target,
+        *,
+        opened: AsyncIterator[bytes] | None = None,
     ) -> BlobOutcome:
+        """Send the blob; its first reading is of ``opened``, when it was opened already."""
         if isinstance(begun, BlobOutcome):
             return begun
         meter = _Meter(blob, f"{target.registry}/{target.repository}", self._observer)
 
         @asynccontextmanager
         async def opener() -> AsyncIterator[AsyncIterator[bytes]]:
+            nonlocal opened
             meter.restart()
             async with AsyncExitStack() as stack:
-                # Only opening is blamed on the source: what is raised inside the block is the target's.
-                with blamed_on(Side.SOURCE):
-                    chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                chunks, opened = opened, None
+                if chunks is None:
+                    # Only opening is blamed on the source: what is raised inside the block is the target's.
+                    with blamed_on(Side.SOURCE):
+                        chunks = await stack.enter_async_context(source.fetch_blob(blob))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
         for is_last in (False, True):
@@ -181,6 +231,11 @@ def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
 async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSession | BlobOutcome:
     with blamed_on(Side.TARGET):
         return await target.begin_blob(blob, mount_from=mount_from)
+
+
+async def _give_up(begun: BlobSession | BlobOutcome) -> None:
+    if not isinstance(begun, BlobOutcome):
+        await begun.abort()
 
 
 class blamed_on:  # noqa: N801 - a context manager used as a statement
