@@ -22,6 +22,7 @@ from syncer import events
 from syncer.errors import ConnectionFailed, RegistryError, SizeExceedsLimit, Timeout, UnsafeAddress
 from syncer.registry.network import certificates
 from syncer.registry.network.addresses import kind_of
+from syncer.registry.network.intake import Intake, drained, taken_over
 from syncer.registry.network.proxies import proxy_for
 from syncer.registry.network.resolver import Guard, GuardedResolver, PlainResolver, system_lookup
 from syncer.registry.network.translation import FOREIGN, place, proxy_refusal, translated
@@ -58,6 +59,8 @@ _SLOWEST_TAKING = 1024
 #: Bytes that are written at once; aiohttp warns of more.
 _WHOLE_BODY = 1024 * 1024
 _PROXY_AUTHENTICATION_REQUIRED = 407
+#: Answers whose body is the blob, or the rest of it.
+_CONTENT = frozenset({200, 206})
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -116,11 +119,16 @@ class Headway:
 class HttpResponse:
     """An answer whose body has not been read yet; valid within the context it came from."""
 
-    def __init__(self, response: aiohttp.ClientResponse, registry: str, timeouts: TimeoutSettings) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, registry: str, timeouts: TimeoutSettings, *, is_blob: bool = False
+    ) -> None:
+        """Wrap ``response``; the body of a blob may be large, and its connection is taken over when it is read."""
         self._response = response
         self._registry = registry
         self._timeouts = timeouts
         self._headway = Headway(timeouts.slowest, timeouts.stall)
+        self._is_untouched = is_blob
+        self._intake: Intake | None = None
 
     @property
     def status(self) -> int:
@@ -150,7 +158,7 @@ class HttpResponse:
         """
         began = anyio.current_time()
         with translated(self._registry, self.method, self.url):
-            part = await self._response.content.readany()
+            part = await self._receive()
         if (
             part
             and self._headway.is_too_slow(anyio.current_time() - began, len(part))
@@ -163,6 +171,21 @@ class HttpResponse:
                 method=self.method,
                 url=redact(self.url),
             )
+        return part
+
+    async def _receive(self) -> bytes:
+        content = self._response.content
+        if self._is_untouched:
+            self._is_untouched = False
+            early = drained(content)
+            self._intake = taken_over(self._response, self._timeouts.read)
+            if early:
+                return early
+        if self._intake is None:
+            return await content.readany()
+        part = await self._intake.read()
+        if self._intake.is_at_end and not content.is_eof():
+            self._intake.end(content)
         return part
 
     async def read(self, limit: int) -> bytes:
@@ -277,7 +300,8 @@ class Transport:
             response = await self._answer(request)
             status = response.status
             try:
-                yield HttpResponse(response, self._settings.host, self._settings.timeouts)
+                is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
+                yield HttpResponse(response, self._settings.host, self._settings.timeouts, is_blob=is_blob)
                 await _drain(response)
             finally:
                 response.close()
