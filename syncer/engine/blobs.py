@@ -147,24 +147,26 @@ class BlobMover:
             answer.append(await _begin(target, blob, ""))
             answered.set()
 
-        async with open_group() as group, AsyncExitStack() as stack:
-            group.start_soon(begin)
-            try:
-                with blamed_on(Side.SOURCE):
-                    chunks = await stack.enter_async_context(source.fetch_blob(blob))
-                await answered.wait()
-            except BaseException as error:
-                # What the target opens meanwhile is to be given up, not left behind.
-                if isinstance(error, SyncerError):
+        try:
+            async with open_group() as group, AsyncExitStack() as stack:
+                group.start_soon(begin)
+                try:
+                    with blamed_on(Side.SOURCE):
+                        chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                except SyncerError:
                     await answered.wait()
-                with CancelScope(shield=True):
-                    for begun in answer:
-                        await _give_up(begun)
-                raise
-            if answer[0] is BlobOutcome.PRESENT:
-                self._surprising.add(target.repository)
-                self._bare.discard(target.repository)
-            return await self._finish(answer[0], blob, source, target, opened=chunks)
+                    raise
+                await answered.wait()
+                if answer[0] is BlobOutcome.PRESENT:
+                    self._surprising.add(target.repository)
+                    self._bare.discard(target.repository)
+                return await self._finish(answer[0], blob, source, target, opened=chunks)
+        except BaseException:
+            # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
+            with CancelScope(shield=True):
+                for begun in answer:
+                    await _give_up(begun)
+            raise
         raise AssertionError  # the block returns or raises
 
     async def _finish(

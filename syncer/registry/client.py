@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+import anyio.lowlevel
 from yarl import URL
 
 from syncer import events
@@ -295,6 +296,8 @@ class RegistryClient:
                 await standing.leave(request.kind, place)
                 until_answered.enter_context(standing.allowance(place).counted(request.kind))
                 if call.on_departure is not None:
+                    # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
                     call.on_departure()
                 # Connecting takes a while, too, in which a pause may begin.
                 ready = partial(self.limits.wait_pause, place)
