@@ -591,6 +591,18 @@ async def test_a_run_is_no_broader_than_it_is_told() -> None:
     assert sum(len(tags) for tags in world.target.tagged.values()) == 30
 
 
+async def test_a_large_repository_does_not_hold_up_a_small_one() -> None:
+    """Repositories take turns: six tags beside sixty are done when the sixty are not half done."""
+    world = World()
+    for name, count in (("large", 60), ("small", 6)):
+        for at in range(count):
+            world.source.store(f"team/{name}", images.image(layers=1, seed=(name, at)), f"{name}{at}")
+    done = await world.run("  - {name: t, from: 'source/team/*', to: 'target/{path}'}\n", breadth=Breadth(images=4))
+    order = list(done)
+    assert len(order) == 66
+    assert max(order.index(f"small{at}") for at in range(6)) < 33
+
+
 async def test_a_selection_that_fits_no_tag_is_told() -> None:
     """A pattern that selects nothing of a repository that has tags is no failure, but it does not go unsaid."""
     world = filled(3)
