@@ -14,6 +14,7 @@ from syncer.engine.blobs import BlobMover, blamed_on
 from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
+from syncer.engine.readings import Readings
 from syncer.engine.repositories import RepositoryPair, RepositorySync
 from syncer.errors import InvalidReference, NotFound, PolicyViolation, Side, SyncerError
 from syncer.events import (
@@ -120,6 +121,8 @@ class SyncRun:
         self._images = anyio.Semaphore(breadth.images)
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
+        self._readings = Readings()
+        self._fans = _fans(entries)
         self._claims: dict[str, list[_Claim]] = {}
         self._failed_entries: list[SyncEntry] = []
         self._is_writing = False
@@ -193,9 +196,13 @@ class SyncRun:
         except InvalidReference as error:
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
             return None
+        source = self._places.source(entry.source_registry, repository)
+        fan = self._fans.get(entry.source_registry, ())
+        targets = {other.target_registry for other in fan if other.source.matches(repository)}
+        self._readings.expect(source.registry, repository, len(targets))
         return RepositoryPair(
             entry=entry.name,
-            source=self._places.source(entry.source_registry, repository),
+            source=source,
             target=self._places.target(entry.target_registry, target),
             selection=entry.tags,
             options=CopyOptions(platforms=entry.platforms, referrers=entry.referrers, recheck=self._recheck),
@@ -319,7 +326,7 @@ class SyncRun:
 
     def _mover(self, registry: str) -> BlobMover:
         if registry not in self._movers:
-            self._movers[registry] = BlobMover(Holdings(registry, self._journal), self._observer)
+            self._movers[registry] = BlobMover(Holdings(registry, self._journal), self._observer, self._readings)
         return self._movers[registry]
 
     # ------------------------------------------------------------------ two entries, one tag
@@ -361,6 +368,14 @@ class SyncRun:
         if not any(glob.matches(target.repository) for glob in globs):
             return False
         return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+def _fans(entries: Sequence[SyncEntry]) -> dict[str, list[SyncEntry]]:
+    """Return the entries of each source registry from which some go to different target registries."""
+    found: dict[str, list[SyncEntry]] = {}
+    for entry in entries:
+        found.setdefault(entry.source_registry, []).append(entry)
+    return {key: fan for key, fan in found.items() if len({entry.target_registry for entry in fan}) > 1}
 
 
 def _refused(pair: RepositoryPair, tag: str, owner: str, taken: str | None, doubtful: str | None) -> TagFinished:
