@@ -165,29 +165,36 @@ class SyncRun:
 
     async def _for_each_tag(self, work: Work) -> None:
         async with open_group() as group:
-            for entry in self._entries:
-                await self._start_entry(entry, work, group)
+            for entries in _alike(self._entries):
+                await self._start_entries(entries, work, group)
 
-    async def _start_entry(self, entry: SyncEntry, work: Work, group: TaskGroup) -> None:
+    async def _start_entries(self, entries: Sequence[SyncEntry], work: Work, group: TaskGroup) -> None:
+        """Start entries that read the same repositories: a repository for all of them, then the next."""
         outcome = TagOutcome.CANCELLED
         failure: SyncerError | None = None
         try:
-            async with aclosing(self._expand(entry)) as repositories:
+            async with aclosing(self._expand(entries[0])) as repositories:
                 async for repository in repositories:
-                    pair = self._pair(entry, repository)
-                    if pair is None or (self._only and not self._only.wants_some(entry.name, pair.target_name)):
-                        continue
-                    claim = self._claim(pair)
-                    # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
-                    await self._repositories.acquire()
-                    group.start_soon(self._repository, pair, claim, work)
+                    for entry in entries:
+                        await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
         except SyncerError as error:
             outcome, failure = TagOutcome.of(error), error
-            self._failed_entries.append(entry)
-            self._observer.notify(EntryFailed(entry=entry.name, error=error))
+            self._failed_entries.extend(entries)
+            for entry in entries:
+                self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
-            await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
+            for entry in entries:
+                await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
+
+    async def _start_repository(self, entry: SyncEntry, repository: str, work: Work, group: TaskGroup) -> None:
+        pair = self._pair(entry, repository)
+        if pair is None or (self._only and not self._only.wants_some(entry.name, pair.target_name)):
+            return
+        claim = self._claim(pair)
+        # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
+        await self._repositories.acquire()
+        group.start_soon(self._repository, pair, claim, work)
 
     def _pair(self, entry: SyncEntry, repository: str) -> RepositoryPair | None:
         """Open both sides of one repository; None, and told, when the template makes no name of it."""
@@ -368,6 +375,25 @@ class SyncRun:
         if not any(glob.matches(target.repository) for glob in globs):
             return False
         return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+def _alike(entries: Sequence[SyncEntry]) -> list[list[SyncEntry]]:
+    """Return the entries, those together that follow each other and take the same repositories to different places.
+
+    Together they list the catalog once, and come to each blob at about the same time.
+    """
+    found: list[list[SyncEntry]] = []
+    for entry in entries:
+        last = found[-1] if found else []
+        if (
+            last
+            and (last[0].source_registry, str(last[0].source)) == (entry.source_registry, str(entry.source))
+            and entry.target_registry not in {other.target_registry for other in last}
+        ):
+            last.append(entry)
+        else:
+            found.append([entry])
+    return found
 
 
 def _fans(entries: Sequence[SyncEntry]) -> dict[str, list[SyncEntry]]:
