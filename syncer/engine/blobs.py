@@ -14,6 +14,7 @@ from anyio import CancelScope, Event
 
 from syncer.content import BlobOutcome, Throttled, verified
 from syncer.engine.fanout import Flights, open_group
+from syncer.engine.readings import Readings
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
@@ -36,9 +37,11 @@ CAPACITY = 100_000
 class BlobMover:
     """Moves blobs into the repositories of one target registry."""
 
-    def __init__(self, holdings: Holdings, observer: Observer) -> None:
+    def __init__(self, holdings: Holdings, observer: Observer, readings: Readings | None = None) -> None:
+        """Move blobs into what ``holdings`` is of; ``readings`` are shared with the movers of other registries."""
         self.holdings = holdings
         self._observer = observer
+        self._readings = readings or Readings()
         self._in_registry: Flights[Digest] = Flights()
         self._in_repository: Flights[tuple[str, str, Digest]] = Flights()
         #: Places of blobs that the registry itself has confirmed in this run.
@@ -69,7 +72,7 @@ class BlobMover:
             SyncerError: whatever else the source or the target raised; ``side`` says which.
         """
         place = (target.repository, blob.digest)
-        origin = f"{source.registry}/{source.repository}"
+        origin = _name(source)
         flight = (origin, target.repository, blob.digest)
         while True:
             if place in self._confirmed or (not doubted and self.holdings.holds(*place)):
@@ -101,8 +104,7 @@ class BlobMover:
         await self.holdings.drop(repository, digests)
 
     async def _make_present(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool) -> None:
-        name = f"{target.registry}/{target.repository}"
-        origin = f"{source.registry}/{source.repository}"
+        name, origin = _name(target), _name(source)
         self._observer.notify(BlobStarted(source=origin, target=name, digest=blob.digest, size=blob.size))
         mount_from = self._mount_source(blob, source, target)
         if mount_from:
@@ -152,7 +154,7 @@ class BlobMover:
                 group.start_soon(begin)
                 try:
                     with blamed_on(Side.SOURCE):
-                        chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                        chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 except SyncerError:
                     await answered.wait()
                     raise
@@ -181,7 +183,7 @@ class BlobMover:
         """Send the blob; its first reading is of ``opened``, when it was opened already."""
         if isinstance(begun, BlobOutcome):
             return begun
-        meter = _Meter(blob, f"{target.registry}/{target.repository}", self._observer)
+        meter = _Meter(blob, _name(target), self._observer)
 
         @asynccontextmanager
         async def opener() -> AsyncIterator[AsyncIterator[bytes]]:
@@ -192,7 +194,7 @@ class BlobMover:
                 if chunks is None:
                     # Only opening is blamed on the source: what is raised inside the block is the target's.
                     with blamed_on(Side.SOURCE):
-                        chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                        chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
         for is_last in (False, True):
@@ -205,7 +207,7 @@ class BlobMover:
                 # A bit may have been lost on the way, or in one replica of several: only the same twice is a verdict.
                 if is_last:
                     raise type(error)(
-                        f"{source.registry}/{source.repository} is corrupt: {error.message}, twice",
+                        f"{_name(source)} is corrupt: {error.message}, twice",
                         hint=error.hint,
                         side=Side.SOURCE,
                     ) from error
@@ -233,6 +235,10 @@ def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
 async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSession | BlobOutcome:
     with blamed_on(Side.TARGET):
         return await target.begin_blob(blob, mount_from=mount_from)
+
+
+def _name(place: Repository) -> str:
+    return f"{place.registry}/{place.repository}"
 
 
 async def _give_up(begun: BlobSession | BlobOutcome) -> None:

@@ -14,6 +14,7 @@ from syncer.engine.blobs import BlobMover, blamed_on
 from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
+from syncer.engine.readings import Readings
 from syncer.engine.repositories import RepositoryPair, RepositorySync
 from syncer.errors import InvalidReference, NotFound, PolicyViolation, Side, SyncerError
 from syncer.events import (
@@ -120,6 +121,8 @@ class SyncRun:
         self._images = anyio.Semaphore(breadth.images)
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
+        self._readings = Readings()
+        self._fans = _fans(entries)
         self._claims: dict[str, list[_Claim]] = {}
         self._failed_entries: list[SyncEntry] = []
         self._is_writing = False
@@ -162,29 +165,36 @@ class SyncRun:
 
     async def _for_each_tag(self, work: Work) -> None:
         async with open_group() as group:
-            for entry in self._entries:
-                await self._start_entry(entry, work, group)
+            for entries in _alike(self._entries):
+                await self._start_entries(entries, work, group)
 
-    async def _start_entry(self, entry: SyncEntry, work: Work, group: TaskGroup) -> None:
+    async def _start_entries(self, entries: Sequence[SyncEntry], work: Work, group: TaskGroup) -> None:
+        """Start entries that read the same repositories: a repository for all of them, then the next."""
         outcome = TagOutcome.CANCELLED
         failure: SyncerError | None = None
         try:
-            async with aclosing(self._expand(entry)) as repositories:
+            async with aclosing(self._expand(entries[0])) as repositories:
                 async for repository in repositories:
-                    pair = self._pair(entry, repository)
-                    if pair is None or (self._only and not self._only.wants_some(entry.name, pair.target_name)):
-                        continue
-                    claim = self._claim(pair)
-                    # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
-                    await self._repositories.acquire()
-                    group.start_soon(self._repository, pair, claim, work)
+                    for entry in entries:
+                        await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
         except SyncerError as error:
             outcome, failure = TagOutcome.of(error), error
-            self._failed_entries.append(entry)
-            self._observer.notify(EntryFailed(entry=entry.name, error=error))
+            self._failed_entries.extend(entries)
+            for entry in entries:
+                self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
-            await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
+            for entry in entries:
+                await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
+
+    async def _start_repository(self, entry: SyncEntry, repository: str, work: Work, group: TaskGroup) -> None:
+        pair = self._pair(entry, repository)
+        if pair is None or (self._only and not self._only.wants_some(entry.name, pair.target_name)):
+            return
+        claim = self._claim(pair)
+        # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
+        await self._repositories.acquire()
+        group.start_soon(self._repository, pair, claim, work)
 
     def _pair(self, entry: SyncEntry, repository: str) -> RepositoryPair | None:
         """Open both sides of one repository; None, and told, when the template makes no name of it."""
@@ -193,9 +203,13 @@ class SyncRun:
         except InvalidReference as error:
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
             return None
+        source = self._places.source(entry.source_registry, repository)
+        fan = self._fans.get(entry.source_registry, ())
+        targets = {other.target_registry for other in fan if other.source.matches(repository)}
+        self._readings.expect(source.registry, repository, len(targets))
         return RepositoryPair(
             entry=entry.name,
-            source=self._places.source(entry.source_registry, repository),
+            source=source,
             target=self._places.target(entry.target_registry, target),
             selection=entry.tags,
             options=CopyOptions(platforms=entry.platforms, referrers=entry.referrers, recheck=self._recheck),
@@ -319,7 +333,7 @@ class SyncRun:
 
     def _mover(self, registry: str) -> BlobMover:
         if registry not in self._movers:
-            self._movers[registry] = BlobMover(Holdings(registry, self._journal), self._observer)
+            self._movers[registry] = BlobMover(Holdings(registry, self._journal), self._observer, self._readings)
         return self._movers[registry]
 
     # ------------------------------------------------------------------ two entries, one tag
@@ -361,6 +375,33 @@ class SyncRun:
         if not any(glob.matches(target.repository) for glob in globs):
             return False
         return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+def _alike(entries: Sequence[SyncEntry]) -> list[list[SyncEntry]]:
+    """Return the entries, those together that follow each other and take the same repositories to different places.
+
+    Together they list the catalog once, and come to each blob at about the same time.
+    """
+    found: list[list[SyncEntry]] = []
+    for entry in entries:
+        last = found[-1] if found else []
+        if (
+            last
+            and (last[0].source_registry, str(last[0].source)) == (entry.source_registry, str(entry.source))
+            and entry.target_registry not in {other.target_registry for other in last}
+        ):
+            last.append(entry)
+        else:
+            found.append([entry])
+    return found
+
+
+def _fans(entries: Sequence[SyncEntry]) -> dict[str, list[SyncEntry]]:
+    """Return the entries of each source registry from which some go to different target registries."""
+    found: dict[str, list[SyncEntry]] = {}
+    for entry in entries:
+        found.setdefault(entry.source_registry, []).append(entry)
+    return {key: fan for key, fan in found.items() if len({entry.target_registry for entry in fan}) > 1}
 
 
 def _refused(pair: RepositoryPair, tag: str, owner: str, taken: str | None, doubtful: str | None) -> TagFinished:

@@ -284,3 +284,29 @@ async def test_a_registry_without_the_referrers_api_is_asked_for_it_once(
     report = await run(text, tmp_path)
     assert report.totals.tags[TagOutcome.COPIED] == 20
     assert answered(source, filled)[REFERRERS] == 1
+
+
+# ------------------------------------------------------------------ several targets
+
+
+async def test_three_targets_cost_the_source_one_reading_of_each_blob(tmp_path: Path) -> None:
+    """Entries that take one repository to three registries read each of its blobs once."""
+    samples = {f"v{at}": images.image(layers=2, size=300_000, seed=at) for at in range(6)}
+    blobs = set().union(*(sample.blobs for sample in samples.values()))
+    async with (
+        embedded(tmp_path / "source") as source,
+        embedded(tmp_path / "a") as a,
+        embedded(tmp_path / "b") as b,
+        embedded(tmp_path / "c") as c,
+    ):
+        await fill(source.host, "app", samples)
+        source.requests.clear()
+        registries = {"source": source, "a": a, "b": b, "c": c}
+        lines = [f"  {name}: {{host: '{one.host}', plain_http: true}}" for name, one in registries.items()]
+        entries = [f"  - {{name: to-{name}, from: source/app, to: {name}/app}}" for name in "abc"]
+        text = "\n".join(["version: 1", "state: ./state.db", "registries:", *lines, "sync:", *entries])
+        report = await run(text, tmp_path)
+        assert report.totals.tags[TagOutcome.COPIED] == 18
+        assert source.counts()[BLOB] == len(blobs)
+        for target in (a, b, c):
+            assert target.counts()[COMMIT] == len(blobs)

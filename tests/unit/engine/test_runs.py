@@ -20,6 +20,7 @@ from syncer.events import (
     Notice,
     RepositoryFinished,
     RepositoryListed,
+    RepositoryStarted,
     TagFinished,
     TagOutcome,
 )
@@ -57,7 +58,8 @@ class World:
 
     async def prepare(self, sync: str, **options: Any) -> SyncRun:
         """Return a run of the entries in ``sync`` (YAML, without the head)."""
-        head = "version: 1\nregistries: {source: {host: s.example}, target: {host: t.example}}\nsync:\n"
+        hosts = ", ".join(f"{name}: {{host: {name}.example}}" for name in ("source", "target", "other"))
+        head = f"version: 1\nregistries: {{{hosts}}}\nsync:\n"
         spec = await to_thread.run_sync(lambda: parse_spec(head + sync, file="spec.yaml", base=Path("/"), environ={}))
         self.recorder = Recorder()
         self.source.log.clear()
@@ -651,3 +653,32 @@ async def test_memory_of_claims_is_kept_only_where_entries_can_meet(count: int) 
     run = await world.prepare("  - {name: one, from: 'source/*', to: 'target/{path}'}\n")
     await run.execute()
     assert [claim.owners for claims in run._claims.values() for claim in claims] == [{}]
+
+
+async def test_entries_that_read_the_same_repositories_go_over_the_catalog_once() -> None:
+    """Two entries from one pattern to two registries: one catalog, each repository for both, each blob read once."""
+    world = World()
+    world.registries["other"] = other = MemoryRegistry("other")
+    for name in ("team/a", "team/b", "team/c"):
+        world.source.store(name, images.image(seed=name), "v1")
+    outcomes = "  - {name: one, from: 'source/team/*', to: 'target/{path}'}\n"
+    outcomes += "  - {name: two, from: 'source/team/*', to: 'other/{path}'}\n"
+    await world.run(outcomes)
+    assert world.target.tagged == other.tagged == world.source.tagged
+    assert world.source.counts("catalog") == {"catalog": 1}
+    started = [event.target for event in world.recorder.of(RepositoryStarted)]
+    assert started[:4] == ["target/team/a", "other/team/a", "target/team/b", "other/team/b"]
+    reads = [operation.about for operation in world.source.log if operation.verb == "blob-get"]
+    assert len(reads) == len(set(reads)) == sum(len(blobs) for blobs in world.source.blobs.values())
+
+
+async def test_a_catalog_that_fails_fails_every_entry_that_reads_it() -> None:
+    """Entries that share a catalog share its failure; each is told, and remembered."""
+    world = filled(2)
+    world.registries["other"] = MemoryRegistry("other")
+    both = "  - {name: one, from: 'source/*', to: 'target/{path}'}\n"
+    both += "  - {name: two, from: 'source/*', to: 'other/{path}'}\n"
+    world.source.fail("catalog", "*", ServerFailure(status=500))
+    await world.run(both)
+    assert [event.entry for event in world.recorder.of(EntryFailed)] == ["one", "two"]
+    assert (await unresolved(world)).entries == frozenset({"one", "two"})
