@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test check fmt bench clean
+.PHONY: help install demo test security matrix check fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ demo: install ## sync three repositories between two real registries, twice, and
 
 test: install ## run every test, with the coverage gate
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+
+security: install ## mount every attack of docs/security.md, with and without its defence, and print the table
+	$(BIN)/python -m tests.security
+
+matrix: install ## sync from and to an imitation of each registry, and print the requests beside their budgets
+	$(BIN)/python -m tests.support.personalities
 
 check: install ## lint, types, layering; changes no file
 	$(BIN)/ruff check --no-cache .

@@ -215,8 +215,8 @@ class Catalog(Protocol):
 class Throttled(Protocol):
     """A place that bounds how many blobs move from or to it at once."""
 
-    def data_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob.
+    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes.
 
         Who needs slots of two places takes them in the order of :attr:`Repository.registry`.
         """

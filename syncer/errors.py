@@ -20,6 +20,7 @@
     │   │   ├── Timeout
     │   │   └── ConnectionFailed
     │   ├── CertificateError        TLS verification failed: never retried
+    │   │   └── CertificateFileError  a certificate or key that is named cannot be used
     │   ├── StatusError             status and the specification's error codes
     │   │   ├── Unauthorized
     │   │   ├── Denied
@@ -227,6 +228,10 @@ class ConnectionFailed(TransportError):
 
 class CertificateError(RegistryError):
     """The registry's certificate is not trusted."""
+
+
+class CertificateFileError(CertificateError):
+    """A certificate or key that is named cannot be used."""
 
 
 class StatusError(RegistryError):

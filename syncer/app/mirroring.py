@@ -137,7 +137,9 @@ def _read_all(places: ConfPlaces, named_by: str) -> Iterator[tuple[Rule, ...]]:
         rules = _read(places.named)
         if rules is None:
             by = f", and {named_by} names it" if named_by else ""
-            raise SpecError(f"there is no such file{by}", file=str(places.named), hint="Check the path.")
+            raise SpecError(
+                f"there is no such file{by}", file=str(places.named), hint="Check the path, or write 'off'."
+            )
         yield rules
     for path, following in places.usual:
         rules = _read(path)

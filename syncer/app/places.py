@@ -17,13 +17,15 @@ from syncer.app.mirroring import Mirroring
 from syncer.app.registries import HASTY, client_of_spec, keychain, open_unnamed, settings_of_host
 from syncer.errors import InvalidReference, Side
 from syncer.oci.reference import PathReference, Reference, Transport, check_host
+from syncer.plan.records import LearnedChallenge
+from syncer.registry.auth.memory import Demand
 from syncer.registry.client import RegistryClient
 from syncer.registry.settings import TlsSettings
 from syncer.registry.standing import Standings
 from syncer.spec.values import LayoutSpec, RegistrySpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -37,18 +39,82 @@ if TYPE_CHECKING:
     from syncer.spec.values import Spec
 
 
+class _SpecClients:
+    """The clients of a spec's registries and of the mirrors that a ``registries.conf`` names; ``stack`` closes them."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        surroundings: Surroundings,
+        observer: Observer,
+        stack: AsyncExitStack,
+        learned: Sequence[LearnedChallenge],
+    ) -> None:
+        self.by_name: dict[str, RegistryClient] = {}
+        self._spec = spec
+        self._surroundings = surroundings
+        self._observer = observer
+        self._stack = stack
+        self._learned = learned
+        # Two keys may mean one registry, and what guards against oneself must be one, too.
+        self._standings = Standings()
+        self._hasty = Standings(self._standings.budget, HASTY)
+
+    async def declared(self, registry: RegistrySpec) -> RegistryClient:
+        """Return the client of a registry of the spec."""
+        known = self.by_name.get(registry.name)
+        if known is not None:
+            return known
+        client = client_of_spec(
+            registry,
+            self._surroundings,
+            self._observer,
+            standings=self._standings,
+            learned=[
+                Demand(prefix=one.prefix, realm=one.realm, service=one.service)
+                for one in self._learned
+                if one.location == registry.location
+            ],
+        )
+        self.by_name[registry.name] = await self._stack.enter_async_context(client)
+        return self.by_name[registry.name]
+
+    async def connect(self, host: str, *, insecure: bool, patient: bool) -> RegistryClient:
+        """Return a client of a mirror: as the spec declares its host, else as a host of which nothing is said."""
+        declared = _declared(self._spec, host)
+        if declared is not None:
+            return await self.declared(declared)
+        known = self._standings if patient else self._hasty
+        return await open_unnamed(host, self._surroundings, self._open, known, insecure=insecure)
+
+    async def _open(self, settings: RegistrySettings, standing: Standing) -> RegistryClient:
+        client = RegistryClient(settings, keychain(self._surroundings), self._observer, standing=standing)
+        return await self._stack.enter_async_context(client)
+
+
 class SpecPlaces:
     """The registries of a spec, by their keys; what the engine calls Places."""
 
-    def __init__(self, clients: dict[str, RegistryClient], trees: dict[str, LayoutTree], mirroring: Mirroring) -> None:
+    def __init__(
+        self,
+        registries: Mapping[str, RegistrySpec | LayoutSpec],
+        clients: dict[str, RegistryClient],
+        trees: dict[str, LayoutTree],
+        mirroring: Mirroring,
+    ) -> None:
+        self._registries = registries
         self._clients = clients
         self._trees = trees
         self._mirroring = mirroring
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, spec: Spec, surroundings: Surroundings, observer: Observer) -> AsyncIterator[SpecPlaces]:
+    async def open(
+        cls, spec: Spec, surroundings: Surroundings, observer: Observer, *, learned: Iterable[LearnedChallenge] = ()
+    ) -> AsyncIterator[SpecPlaces]:
         """Open the registries that the entries of ``spec`` use; no request is sent before one is asked for.
+
+        What an earlier run ``learned`` of how they want to be asked spares the first refusal.
 
         Raises:
             LayoutError: when a layout tree cannot be opened.
@@ -58,40 +124,33 @@ class SpecPlaces:
         if spec.registries_conf:
             surroundings = replace(surroundings, registries_conf=spec.registries_conf)
         used = {name for entry in spec.entries for name in (entry.source_registry, entry.target_registry)}
-        clients: dict[str, RegistryClient] = {}
         trees: dict[str, LayoutTree] = {}
-        # Two keys may mean one registry or one tree, and what guards against oneself must be one, too.
-        standings = Standings()
+        # Two keys may mean one tree, and what guards against oneself must be one, too.
         opened: dict[Path, LayoutTree] = {}
         async with AsyncExitStack() as stack:
+            clients = _SpecClients(spec, surroundings, observer, stack, tuple(learned))
             for name in sorted(used):
                 match spec.registries[name]:
                     case RegistrySpec() as registry:
-                        client = client_of_spec(registry, surroundings, observer, standings=standings)
-                        clients[name] = await stack.enter_async_context(client)
+                        await clients.declared(registry)
                     case LayoutSpec(path=path):
                         place = await to_thread.run_sync(path.resolve)
                         if place not in opened:
                             opened[place] = await stack.enter_async_context(_layout_tree(path))
                         trees[name] = opened[place]
+            mirroring = await Mirroring.open(surroundings, clients.connect, observer)
+            yield cls(spec.registries, clients.by_name, trees, mirroring)
 
-            hasty = Standings(standings.budget, HASTY)
-
-            async def opener(settings: RegistrySettings, standing: Standing) -> RegistryClient:
-                client = RegistryClient(settings, keychain(surroundings), observer, standing=standing)
-                return await stack.enter_async_context(client)
-
-            async def connect(host: str, *, insecure: bool, patient: bool) -> RegistryClient:
-                declared = _declared(spec, host)
-                if declared is None:
-                    known = standings if patient else hasty
-                    return await open_unnamed(host, surroundings, opener, known, insecure=insecure)
-                if declared.name not in clients:
-                    client = client_of_spec(declared, surroundings, observer, standings=standings)
-                    clients[declared.name] = await stack.enter_async_context(client)
-                return clients[declared.name]
-
-            yield cls(clients, trees, await Mirroring.open(surroundings, connect, observer))
+    def learned(self) -> dict[str, list[LearnedChallenge]]:
+        """Return how each registry wants to be asked, by its location; without any secret, for the next run."""
+        found: dict[str, list[LearnedChallenge]] = {}
+        for name, client in self._clients.items():
+            location = self._registries[name].location
+            found.setdefault(location, []).extend(
+                LearnedChallenge(location=location, prefix=one.prefix, realm=one.realm, service=one.service)
+                for one in client.learned()
+            )
+        return found
 
     def source(self, registry: str, repository: str) -> Source:
         """Return a repository to read from."""
@@ -122,6 +181,8 @@ class SpecPlaces:
 class Reach:
     """How the registry of a reference is reached; the paths are PEM files, empty where there is none."""
 
+    #: Hosts, and ``*.domains``, that it may lead to wherever they are.
+    trusted_hosts: tuple[str, ...] = ()
     #: None: plain HTTP for loopback addresses where nothing is said of certificates, TLS for all others.
     plain_http: bool | None = None
     ca: str = ""
@@ -167,7 +228,7 @@ class Opened:
             return await self._stack.enter_async_context(_path_source(reference))
         registry, repository = reference.registry, reference.repository
         mirroring = await self._rules()
-        has_say = reach is not None and reach != Reach()
+        has_say = reach is not None and replace(reach, trusted_hosts=()) != Reach()
         route = mirroring.route(registry, repository, has_say=has_say)
         if route is None:
             return (await self.client(registry, reach)).repository(repository, Side.SOURCE)
@@ -210,6 +271,7 @@ class Opened:
             return known
         tls = TlsSettings(ca=reach.ca, cert=reach.cert, key=reach.key, insecure=reach.insecure)
         settings = settings_of_host(host, self._surroundings, plain_http=reach.plain_http, tls=tls)
+        settings = replace(settings, trusted_hosts=reach.trusted_hosts)
         standing = self._standings.of(settings, settings.base_url)
         self._clients[host, reach] = await self._enter(settings, standing)
         return self._clients[host, reach]

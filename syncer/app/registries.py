@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncer import __version__
-from syncer.errors import RegistryError
+from syncer.errors import CertificateError, RegistryError, TransportError
 from syncer.events import Notice, RequestKind
 from syncer.registry.call import Call
 from syncer.registry.client import RegistryClient
@@ -19,6 +19,7 @@ from syncer.registry.settings import (
     CreationKind,
     CreationSettings,
     RegistrySettings,
+    TimeoutSettings,
     TlsSettings,
     UploadForm,
     UploadSettings,
@@ -27,13 +28,14 @@ from syncer.registry.traffic.retry import RetryPolicy
 from syncer.spec.values import PasswordCredentials, TokenCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from syncer.app.surroundings import Surroundings
     from syncer.events import Observer
+    from syncer.registry.auth.memory import Demand
     from syncer.registry.credentials.values import Credential
     from syncer.registry.standing import Standing, Standings
-    from syncer.spec.values import Creation, Proxy, RegistrySpec, TlsFiles
+    from syncer.spec.values import Creation, Proxy, RegistrySpec, Timeouts, TlsFiles
 
 #: Where somebody else can be asked, a mirror that fails gets one more chance, and one that is not there none.
 HASTY = RetryPolicy(tries=2, absent_tries=1, nameless_tries=1)
@@ -55,9 +57,17 @@ def keychain(surroundings: Surroundings, explicit: dict[str, Credential] | None 
 
 
 def client_of_spec(
-    spec: RegistrySpec, surroundings: Surroundings, observer: Observer, *, standings: Standings | None = None
+    spec: RegistrySpec,
+    surroundings: Surroundings,
+    observer: Observer,
+    *,
+    standings: Standings | None = None,
+    learned: Iterable[Demand] = (),
 ) -> RegistryClient:
-    """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``."""
+    """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``.
+
+    It starts with what an earlier run ``learned``.
+    """
     if spec.tls is not None and spec.tls.insecure:
         text = (
             "any certificate is taken, as 'tls: {insecure: true}' says: whoever sits in between can read and change all"
@@ -66,7 +76,7 @@ def client_of_spec(
     explicit = {spec.host: credential} if (credential := _credential(spec)) else None
     settings = settings_of_spec(spec, surroundings)
     standing = standings.of(settings, spec.location) if standings else None
-    return RegistryClient(settings, keychain(surroundings, explicit), observer, standing=standing)
+    return RegistryClient(settings, keychain(surroundings, explicit), observer, standing=standing, learned=learned)
 
 
 def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> RegistrySettings:
@@ -78,15 +88,22 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         plain_http=spec.plain_http,
         tls=_tls(spec.tls, surroundings),
         connections=limits.connections or defaults.connections,
-        data_connections=min(limits.connections or defaults.data_connections, defaults.data_connections),
+        data_connections=limits.connections or defaults.data_connections,
+        bulk_connections=min(limits.connections or defaults.bulk_connections, defaults.bulk_connections),
         requests_per_second=limits.requests_per_second,
         bandwidth=limits.bandwidth,
         user_agent=USER_AGENT,
+        timeouts=_timeouts(spec.timeouts),
         proxies=_proxies(spec.proxy, surroundings),
         trusted_hosts=spec.trusted_hosts,
         upload=UploadSettings(form=UploadForm(spec.upload.form), chunk=spec.upload.chunk),
         creation=_creation(spec.creation, surroundings) if spec.creation else None,
     )
+
+
+def _timeouts(spec: Timeouts) -> TimeoutSettings:
+    given = {each.name: value for each in fields(spec) if (value := getattr(spec, each.name)) is not None}
+    return replace(TimeoutSettings(), **given)
 
 
 def settings_of_host(
@@ -147,8 +164,11 @@ async def _speaks_tls(client: RegistryClient) -> bool:
     )
     try:
         await client.exchange(call)
-    except RegistryError:
+    except (TransportError, CertificateError):
         return False
+    except RegistryError:
+        # Whatever it says, it has said it over TLS.
+        return True
     return True
 
 

@@ -13,6 +13,7 @@ from syncer.app.stopping import until
 from syncer.engine.fanout import open_group
 from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
+from syncer.errors import SyncerError
 from syncer.events import Observers, RunFinished, RunStarted, RunStatus
 from syncer.plan.document import Plan
 from syncer.plan.records import Unresolved
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from syncer.app.surroundings import Surroundings
     from syncer.engine.journal import Journal
     from syncer.events import Observer
+    from syncer.plan.records import LearnedChallenge
     from syncer.spec.values import Spec
+    from syncer.state.store import StateStore
     from syncer.telemetry.report import Report
 
 
@@ -71,7 +74,12 @@ async def run_spec(
         observer.notify(RunStarted(run=run, spec=spec.file, entries=len(spec.entries)))
         status = RunStatus.INTERRUPTED
         try:
-            async with SpecPlaces.open(spec, surroundings, observer) as places, beside(observers):
+            known = await state.challenges()
+            async with (
+                SpecPlaces.open(spec, surroundings, observer, learned=known) as places,
+                _remembering(state, places, known),
+                beside(observers),
+            ):
                 only = Unresolved.of(await state.unresolved()) if retry_failed else None
                 work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only)
                 if stop is None:
@@ -79,6 +87,10 @@ async def run_spec(
                 is_done = stop is None or await until(stop, work.execute)
             if is_done:
                 status = _status(recorder.report())
+        except SyncerError:
+            # Settings that cannot be used: nobody stopped this run, and the next one will not go on by itself.
+            status = RunStatus.FAILED
+            raise
         finally:
             observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
             report = recorder.report()
@@ -107,6 +119,18 @@ async def plan_spec(
     status = _status(recorder.report())
     observer.notify(RunFinished(run="", status=status, seconds=time.monotonic() - began))
     return Plan.of(actions, spec=spec.file), recorder.report()
+
+
+@asynccontextmanager
+async def _remembering(state: StateStore, places: SpecPlaces, known: Sequence[LearnedChallenge]) -> AsyncIterator[None]:
+    """Remember at the end of the block how the registries want to be asked, where that is not ``known``."""
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            for location, learned in places.learned().items():
+                if learned and set(learned) != {one for one in known if one.location == location}:
+                    await state.record_challenges(location, learned)
 
 
 @asynccontextmanager

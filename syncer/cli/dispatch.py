@@ -109,6 +109,8 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> Usage
     path = context.command_path if context is not None else "syncer"
     option = getattr(error, "option_name", "")
     message = error.format_message().replace("\n\t", " ").replace("\n", " ")
+    # pydantic says before each message of ours whose it is.
+    message = message.replace("Value error, ", "", 1)
     message = message[:1].lower() + message[1:]
     # Who is logging in already needs no advice to log in.
     advice = _ELSEWHERE.get("-p" if option == "--password" and path.endswith("login") else option)

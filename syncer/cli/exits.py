@@ -47,6 +47,8 @@ CODES: dict[type[SyncerError], ExitCode] = {
     errors.Timeout: ExitCode.FAILED,
     errors.ConnectionFailed: ExitCode.FAILED,
     errors.CertificateError: ExitCode.FAILED,
+    # Nothing was requested: the command line or the spec names a file that is no good.
+    errors.CertificateFileError: ExitCode.USAGE,
     errors.StatusError: ExitCode.FAILED,
     errors.Unauthorized: ExitCode.AUTHENTICATION,
     errors.Denied: ExitCode.AUTHENTICATION,

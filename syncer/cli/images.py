@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from syncer.content import ReferrerLister, verified
-from syncer.errors import MalformedManifest, NotFound, SizeExceedsLimit, UsageError
+from syncer.errors import MalformedManifest, NotFound, SizeExceedsLimit, TransportError, UsageError
 from syncer.oci.platform import Platform
 from syncer.oci.referrers import cosign_tags
 
@@ -39,6 +39,8 @@ class Shown:
     referrers: tuple[Descriptor, ...] | None = None
     #: What cosign before 3.0 keeps under tags of its own: signature, attestations, SBOM.
     companions: Mapping[str, Descriptor] = field(default_factory=dict)
+    #: Why nobody knows whether there are more of them: a mirror has the image, and the registry is not there.
+    companions_unknown: str = ""
 
 
 async def look(source: Source, locator: str, *, reference: str, wanted: Platform | None = None) -> Shown:
@@ -54,7 +56,8 @@ async def look(source: Source, locator: str, *, reference: str, wanted: Platform
     if image is not None and image.config is not None and _is_image_config(image.config):
         config = read_config(await fetch_config(source, image))
     found = tuple(await source.referrers(top.digest)) if isinstance(source, ReferrerLister) else None
-    companions = await find_companions(source, top)
+    unknown: list[str] = []
+    companions = await find_companions(source, top, unknown)
     shown = str(link.platform) if link and link.platform else _platform_of(config)
     return Shown(
         reference=reference,
@@ -64,16 +67,23 @@ async def look(source: Source, locator: str, *, reference: str, wanted: Platform
         config=config,
         referrers=found,
         companions=companions,
+        companions_unknown=next(iter(unknown), ""),
     )
 
 
-async def find_companions(source: Source, top: Manifest) -> dict[str, Descriptor]:
-    """Return what is under the tags that cosign makes of a digest, by tag."""
+async def find_companions(source: Source, top: Manifest, unknown: list[str]) -> dict[str, Descriptor]:
+    """Return what is under the tags that cosign makes of a digest, by tag; ``unknown`` gets why one could not be asked.
+
+    The image itself is there by then, so a registry that is not is no reason to show nothing: a mirror sent it.
+    """
     found: dict[str, Descriptor] = {}
 
     async def ask(tag: str) -> None:
         with suppress(NotFound):
-            found[tag] = await source.resolve(tag)
+            try:
+                found[tag] = await source.resolve(tag)
+            except TransportError as error:
+                unknown.append(error.message)
 
     async with anyio.create_task_group() as group:
         for tag in cosign_tags(top.digest):
@@ -143,6 +153,7 @@ def to_json(shown: Shown) -> dict[str, Any]:
         "manifests": [child.to_json() for child in top.manifests],
         "image": None,
         "companions": {tag: link.to_json() for tag, link in shown.companions.items()},
+        "companionsUnknown": shown.companions_unknown or None,
         "referrers": None if shown.referrers is None else [link.to_json() for link in shown.referrers],
     }
     if image is not None:

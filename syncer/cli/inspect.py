@@ -112,6 +112,8 @@ def print_shown(shown: Shown) -> None:
         print_line(f"\ncosign tags ({len(shown.companions)})")
         for tag in shown.companions:
             print_line(f"  {tag}")
+    if shown.companions_unknown:
+        print_line(f"\ncosign tags: not known, {printable(shown.companions_unknown)}")
     if shown.referrers is not None:
         print_line(f"\nreferrers ({len(shown.referrers)})" if shown.referrers else "\nno referrers")
         for link in shown.referrers:

@@ -68,12 +68,25 @@ class ReachOptions:
     cert: str = ""
     key: str = ""
     insecure: bool = False
+    trusted_hosts: str = ""
 
     def reach(self) -> Reach:
-        """Return the same for :mod:`syncer.app`."""
-        from syncer.app.places import Reach  # noqa: PLC0415 - the client is not needed for --help
+        """Return the same for :mod:`syncer.app`.
 
-        return Reach(plain_http=self.plain_http, ca=self.ca, cert=self.cert, key=self.key, insecure=self.insecure)
+        Raises:
+            InvalidReference: when what is to be trusted is no host.
+        """
+        from syncer.app.places import Reach  # noqa: PLC0415 - the client is not needed for --help
+        from syncer.spec.hosts import parse_trusted  # noqa: PLC0415 - same
+
+        return Reach(
+            plain_http=self.plain_http,
+            ca=self.ca,
+            cert=self.cert,
+            key=self.key,
+            insecure=self.insecure,
+            trusted_hosts=tuple(parse_trusted(host) for host in self.trusted_hosts.split(",") if host),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +212,14 @@ def _reach(side: str) -> Spread:
                 flags=(f"--{dash}insecure",),
                 help=f"Take any certificate of {of}: no protection against who sits in between.",
                 default=False,
+            ),
+            Choice(
+                field="trusted_hosts",
+                kind=str,
+                flags=(f"--{dash}trusted-hosts",),
+                help=f"Hosts, and *.domains, that {of} may lead to although they are internal; with commas between.",
+                default="",
+                metavar="HOSTS",
             ),
         ),
     )

@@ -30,7 +30,9 @@ def print_plan(plan: Plan, report: Report) -> None:
     for failure in report.failures:
         hint = f" {failure.hint}" if failure.hint else ""
         print_line(f"failed: {printable(failure.place)}: {printable(failure.message)}.{hint}")
-    if plan.failures or report.failures:
+    for deferral in report.deferrals:
+        print_line(f"deferred: {printable(deferral.message)}. {deferral.hint}".strip())
+    if plan.failures or report.failures or report.deferrals:
         print_line()
     print_line(closing_sentence(plan, report))
 
@@ -55,8 +57,11 @@ def closing_sentence(plan: Plan, report: Report) -> str:
     incomplete = ""
     if report.failures:
         incomplete = f" {format_count(len(report.failures), 'failure')}: the plan is not complete."
+    elif report.deferrals:
+        left = sum(deferral.tags + deferral.others for deferral in report.deferrals)
+        incomplete = f" {format_count(left, 'item')} deferred: the plan is not complete."
     if not due:
-        return f"Nothing is due. {told}.{incomplete}"
+        return f"Nothing {'that was looked at ' if report.deferrals else ''}is due. {told}.{incomplete}"
     return f"{format_count(due, 'tag')} {'is' if due == 1 else 'are'} due. {told}.{incomplete}"
 
 

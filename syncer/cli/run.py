@@ -111,9 +111,16 @@ def plan(
     if out is not None:
         write_text(out, dump_plan(made))
     if voice.as_json:
-        print_json(made.to_json() | {"failures": [failure.to_json() for failure in report.failures]})
+        unseen = {
+            "failures": [failure.to_json() for failure in report.failures],
+            "deferrals": [deferral.to_json() for deferral in report.deferrals],
+        }
+        print_json(made.to_json() | unseen)
     else:
         print_plan(made, report)
     if report.failures or made.failures:
         return code_of_report(report) or ExitCode.FAILED
+    if report.deferrals:
+        # A plan that looked at less than it was asked is no word on what is due.
+        return ExitCode.STOPPED
     return ExitCode.CHANGES_DUE if detailed_exitcode and made.due else ExitCode.DONE

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import CancelScope
+from anyio import CancelScope, Event
 
 from syncer.content import BlobOutcome, Throttled, verified
-from syncer.engine.fanout import Flights
+from syncer.engine.fanout import Flights, open_group
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
@@ -46,6 +46,14 @@ class BlobMover:
         #: Blobs that a source has definitely not got, or not whole.
         self._dead: OrderedDict[tuple[str, Digest], SyncerError] = OrderedDict()
         self._has_mounted = False
+        #: Repositories that are not expected to hold what nobody knows them to hold; and those that did all the same.
+        self._bare: set[str] = set()
+        self._surprising: set[str] = set()
+
+    def expect_bare(self, repository: str) -> None:
+        """Expect that the repository lacks what it is not known to hold: blobs are read before it has said so."""
+        if repository not in self._surprising:
+            self._bare.add(repository)
 
     async def ensure(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool = False) -> None:
         """Return when the target repository holds ``blob``.
@@ -79,7 +87,7 @@ class BlobMover:
             await self._in_registry.wait(blob.digest)
         with self._in_repository.lead(flight):
             try:
-                await self._make_present(blob, source, target)
+                await self._make_present(blob, source, target, doubted=doubted)
             except SyncerError as error:
                 if error.side is Side.SOURCE and not error.retryable and not error.is_deferral:
                     _remember(self._dead, (origin, blob.digest), error)
@@ -92,7 +100,7 @@ class BlobMover:
             self._confirmed.pop((repository, digest), None)
         await self.holdings.drop(repository, digests)
 
-    async def _make_present(self, blob: Descriptor, source: Source, target: Target) -> None:
+    async def _make_present(self, blob: Descriptor, source: Source, target: Target, *, doubted: bool) -> None:
         name = f"{target.registry}/{target.repository}"
         origin = f"{source.registry}/{source.repository}"
         self._observer.notify(BlobStarted(source=origin, target=name, digest=blob.digest, size=blob.size))
@@ -101,9 +109,12 @@ class BlobMover:
             outcome = await self._mount_or_stream(blob, source, target, mount_from)
         else:
             with self._in_registry.lead(blob.digest):
-                async with data_slots(source, target):
-                    begun = await _begin(target, blob, "")
-                    outcome = await self._finish(begun, blob, source, target)
+                async with data_slots(source, target, size=blob.size):
+                    if target.repository in self._bare and not doubted:
+                        outcome = await self._begin_and_read(blob, source, target)
+                    else:
+                        begun = await _begin(target, blob, "")
+                        outcome = await self._finish(begun, blob, source, target)
                 await self.holdings.add(target.repository, [blob.digest])
         self._observer.notify(BlobFinished(target=name, digest=blob.digest, size=blob.size, outcome=outcome))
 
@@ -113,33 +124,75 @@ class BlobMover:
             outcome = begun
             self._has_mounted = self._has_mounted or outcome is BlobOutcome.MOUNTED
         else:
-            # A registry that mounts, and would not mount this, has lost it there. One that never mounts says nothing.
-            if self._has_mounted and mount_from != source.repository:
-                await self.holdings.drop(mount_from, [blob.digest])
             try:
-                async with data_slots(source, target):
+                # A registry that mounts, and would not mount this, has lost it there.
+                # One that never mounts says nothing.
+                if self._has_mounted and mount_from != source.repository:
+                    await self.holdings.drop(mount_from, [blob.digest])
+                async with data_slots(source, target, size=blob.size):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
                 with CancelScope(shield=True):
-                    await begun.abort()
+                    await _give_up(begun)
                 raise
         await self.holdings.add(target.repository, [blob.digest])
         return outcome
 
+    async def _begin_and_read(self, blob: Descriptor, source: Source, target: Target) -> BlobOutcome:
+        """Open the upload and the blob at the same time; a repository that has it after all is not trusted again."""
+        answer: list[BlobSession | BlobOutcome] = []
+        answered = Event()
+
+        async def begin() -> None:
+            answer.append(await _begin(target, blob, ""))
+            answered.set()
+
+        try:
+            async with open_group() as group, AsyncExitStack() as stack:
+                group.start_soon(begin)
+                try:
+                    with blamed_on(Side.SOURCE):
+                        chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                except SyncerError:
+                    await answered.wait()
+                    raise
+                await answered.wait()
+                if answer[0] is BlobOutcome.PRESENT:
+                    self._surprising.add(target.repository)
+                    self._bare.discard(target.repository)
+                return await self._finish(answer[0], blob, source, target, opened=chunks)
+        except BaseException:
+            # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
+            with CancelScope(shield=True):
+                for begun in answer:
+                    await _give_up(begun)
+            raise
+        raise AssertionError  # the block returns or raises
+
     async def _finish(
-        self, begun: BlobSession | BlobOutcome, blob: Descriptor, source: Source, target: Target
+        self,
+        begun: BlobSession | BlobOutcome,
+        blob: Descriptor,
+        source: Source,
+        target: Target,
+        *,
+        opened: AsyncIterator[bytes] | None = None,
     ) -> BlobOutcome:
+        """Send the blob; its first reading is of ``opened``, when it was opened already."""
         if isinstance(begun, BlobOutcome):
             return begun
         meter = _Meter(blob, f"{target.registry}/{target.repository}", self._observer)
 
         @asynccontextmanager
         async def opener() -> AsyncIterator[AsyncIterator[bytes]]:
+            nonlocal opened
             meter.restart()
             async with AsyncExitStack() as stack:
-                # Only opening is blamed on the source: what is raised inside the block is the target's.
-                with blamed_on(Side.SOURCE):
-                    chunks = await stack.enter_async_context(source.fetch_blob(blob))
+                chunks, opened = opened, None
+                if chunks is None:
+                    # Only opening is blamed on the source: what is raised inside the block is the target's.
+                    with blamed_on(Side.SOURCE):
+                        chunks = await stack.enter_async_context(source.fetch_blob(blob))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
         for is_last in (False, True):
@@ -182,6 +235,11 @@ async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSessi
         return await target.begin_blob(blob, mount_from=mount_from)
 
 
+async def _give_up(begun: BlobSession | BlobOutcome) -> None:
+    if not isinstance(begun, BlobOutcome):
+        await begun.abort()
+
+
 class blamed_on:  # noqa: N801 - a context manager used as a statement
     """Mark errors raised in the block as belonging to one side of the copy, unless they say so."""
 
@@ -197,8 +255,8 @@ class blamed_on:  # noqa: N801 - a context manager used as a statement
 
 
 @asynccontextmanager
-async def data_slots(*places: Repository) -> AsyncIterator[None]:
-    """Hold a data slot of each place that has them.
+async def data_slots(*places: Repository, size: int = 0) -> AsyncIterator[None]:
+    """Hold a slot for a blob of ``size`` bytes of each place that has them.
 
     Slots are taken in the order of the registries' names, so that two transfers in opposite
     directions cannot each hold what the other waits for; a copy within one registry takes one.
@@ -206,7 +264,7 @@ async def data_slots(*places: Repository) -> AsyncIterator[None]:
     throttled = {place.registry: place for place in places if isinstance(place, Throttled)}
     async with AsyncExitStack() as stack:
         for name in sorted(throttled):
-            await stack.enter_async_context(throttled[name].data_slot())
+            await stack.enter_async_context(throttled[name].data_slot(size))
         yield
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from anyio import CancelScope
+
 from syncer.engine.journal import MAX_LOCATIONS
 
 if TYPE_CHECKING:
@@ -57,10 +59,12 @@ class Holdings:
         return next((place for place in reversed(places) if place != repository), "")
 
     async def add(self, repository: str, digests: Collection[Digest]) -> None:
-        """Note that the repository holds the digests now."""
+        """Note that the repository holds the digests now; a cancellation waits until that is done."""
         for digest in digests:
             self._remember(digest)[repository] = None
-        await self._journal.record_content(self.registry, repository, digests)
+        # What is there and not noted is asked for, or sent, again by the next run.
+        with CancelScope(shield=True):
+            await self._journal.record_content(self.registry, repository, digests)
 
     async def drop(self, repository: str, digests: Collection[Digest]) -> None:
         """Note that the registry contradicted: the repository does not hold the digests."""

@@ -22,7 +22,7 @@ from syncer.oci.referrers import cosign_tags, fallback_tag
 from syncer.oci.subset import subset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 
     from syncer.content import Source, Target
     from syncer.engine.blobs import BlobMover
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from syncer.oci.platform import Platform
 
     Call = Callable[[], Coroutine[object, object, object]]
+    Companions = Callable[[], Awaitable[Collection[str] | None]]
 
 #: Indexes within indexes, and referrers of referrers; real graphs have three levels.
 MAX_DEPTH = 8
@@ -117,7 +118,7 @@ class ImageCopier:
         observer: Observer,
         options: CopyOptions | None = None,
         *,
-        companions: Collection[str] | None = None,
+        companions: Collection[str] | Companions | None = None,
     ) -> None:
         """Prepare a copier.
 
@@ -127,7 +128,8 @@ class ImageCopier:
             blobs: moves blobs within the target's registry; shared with its other repositories.
             observer: hears of every manifest written.
             options: what to copy.
-            companions: the source's tags of the form ``sha256-…``, when its tags were listed.
+            companions: the source's tags of the form ``sha256-…``, when its tags were listed; or what waits until
+                they are, which is asked only when all the content of an image is there.
         """
         self.options = options or CopyOptions()
         self._source = source
@@ -139,6 +141,10 @@ class ImageCopier:
         self._flights: Flights[Digest] = Flights()
         #: What this run has written by digest, with the manifests below it.
         self._written: OrderedDict[Digest, tuple[Digest, ...]] = OrderedDict()
+        #: Who copies a whole image. Only who is about to copy the same one waits for it, and holds nothing then.
+        self._images: Flights[tuple[Digest, bool]] = Flights()
+        #: Images that this run has brought with all that refers to them; and whether they are the source's own.
+        self._brought: OrderedDict[tuple[Digest, bool], None] = OrderedDict()
         #: The companion tags that this run has dealt with.
         self.companions_seen: set[str] = set()
 
@@ -170,9 +176,24 @@ class ImageCopier:
             return Copied(digest=top.digest, source_digest=original.digest, referrers=0, was_held=True)
         walk = _Walk()
         walk.enter(top.digest, 0)
+        image = (top.digest, top is original)
+        while image in self._images:
+            await self._images.wait(image)
+        if image in self._brought:
+            await self._push(top, tag, walk)
+            return Copied(digest=top.digest, source_digest=original.digest, referrers=0)
+        with self._images.lead(image):
+            await self._bring(top, tag, walk, is_original=top is original)
+            self._brought[image] = None
+            if len(self._brought) > MAX_WRITTEN:
+                self._brought.popitem(last=False)
+        return Copied(digest=top.digest, source_digest=original.digest, referrers=walk.referrers)
+
+    async def _bring(self, top: Manifest, tag: str, walk: _Walk, *, is_original: bool) -> None:
+        """Copy what ``top`` links to and what refers to any of it, and write the tag last."""
         await self._ensure_links(top, walk, 0)
         # A subset is another manifest than the one that was signed: what refers to the whole index does not fit it.
-        subjects = [top.digest, *walk.fresh] if top is original else list(walk.fresh)
+        subjects = [top.digest, *walk.fresh] if is_original else list(walk.fresh)
         companions = await self._find_companions(subjects, walk)
         if companions:
             await self._push(top, "", walk)
@@ -180,7 +201,6 @@ class ImageCopier:
         if tag or not companions:
             await self._push(top, tag, walk)
         await self._settle([top.digest, *walk.fresh])
-        return Copied(digest=top.digest, source_digest=original.digest, referrers=walk.referrers)
 
     async def copy_companions(self, digest: Digest) -> int:
         """Copy what is listed as referring to ``digest``, which the target has already; return how many there are.
@@ -269,14 +289,15 @@ class ImageCopier:
         if not self.options.referrers:
             return []
         found: list[_Companion] = []
+        known = await self._companions() if callable(self._companions) else self._companions
 
         async def look(subject: Digest) -> None:
             if isinstance(self._source, ReferrerLister):
                 with blamed_on(Side.SOURCE):
-                    links = await self._source.referrers(subject, known_tags=self._companions)
+                    links = await self._source.referrers(subject, known_tags=known)
                 self.companions_seen.add(fallback_tag(subject))
                 found.extend(_Companion(link=link) for link in links if link.digest not in walk.seen)
-            tags = [tag for tag in cosign_tags(subject) if tag in (self._companions or ()) and tag not in walk.tags]
+            tags = [tag for tag in cosign_tags(subject) if tag in (known or ()) and tag not in walk.tags]
             walk.tags.update(tags)
             found.extend(_Companion(tag=tag) for tag in tags)
 

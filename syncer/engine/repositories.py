@@ -10,7 +10,7 @@ import anyio
 
 from syncer.engine.blobs import blamed_on
 from syncer.engine.images import ImageCopier
-from syncer.engine.listing import list_pair
+from syncer.engine.listing import Listing
 from syncer.errors import Denied, NotFound, Side, SyncerError
 from syncer.events import TagFinished, TagOutcome
 from syncer.oci.descriptor import Descriptor
@@ -20,13 +20,13 @@ from syncer.plan.actions import Action, ActionKind, Reason, Recorded, TagObserva
 from syncer.plan.records import TagRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from syncer.content import Source, Target
     from syncer.engine.blobs import BlobMover
     from syncer.engine.images import CopyOptions
     from syncer.engine.journal import Journal
-    from syncer.engine.listing import Listing, Selection
+    from syncer.engine.listing import Selection
     from syncer.events import Observer
     from syncer.oci.digest import Digest
 
@@ -66,34 +66,26 @@ class RepositorySync:
         *,
         run: str = "",
         clock: Callable[[], float] = time.time,
+        admits: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """Prepare to sync; ``admits`` has the last word on each tag that is selected."""
         self.pair = pair
         self._blobs = blobs
         self._journal = journal
         self._observer = observer
         self._run = run
         self._clock = clock
-        self._listing: Listing | None = None
-        self._copier = ImageCopier(pair.source, pair.target, blobs, observer, pair.options)
-        #: Manifests that the source's companion tags speak of, and those of them found in sync by this run.
-        self._subjects: frozenset[Digest] = frozenset()
-        self._in_sync: set[Digest] = set()
-
-    async def list(self) -> Listing:
-        """List both sides; must come before any tag is observed.
-
-        Raises:
-            SyncerError: when the source cannot be listed.
-        """
-        pair = self.pair
-        self._listing = listing = await list_pair(
-            pair.source, pair.target, pair.selection, self._observer, referrers=pair.options.referrers
+        #: To be run beside; a tag may be looked at once it was handed out there.
+        self.listing = Listing(
+            pair.source, pair.target, pair.selection, observer, referrers=pair.options.referrers, admits=admits
         )
         self._copier = ImageCopier(
-            pair.source, pair.target, self._blobs, self._observer, pair.options, companions=listing.companions
+            pair.source, pair.target, blobs, observer, pair.options, companions=self.listing.companions
         )
-        self._subjects = frozenset(filter(None, map(subject_of_tag, listing.companions or ())))
-        return listing
+        #: Manifests that the source's companion tags speak of, once these are known; and those of them, all until
+        #: then, that this run has found in sync.
+        self._subjects: frozenset[Digest] | None = None
+        self._in_sync: set[Digest] = set()
 
     # ------------------------------------------------------------------ look
 
@@ -112,9 +104,8 @@ class RepositorySync:
         """Observe ``tag``; return the source's digest beside the action, where it is known."""
         pair = self.pair
         immutable = pair.selection.is_immutable(tag)
-        if immutable and (settled := await self._settled(tag)):
-            observation = TagObservation(tag=tag, source=None, target=None, recorded=settled)
-            return self._plan(observation, immutable=True), settled.source
+        if immutable and (settled := (await self._settled([tag])).get(tag)):
+            return self._immutable(tag, settled)
         found = await self._resolve_target(tag)
         if found is None and not exact:
             action = Action(
@@ -145,18 +136,23 @@ class RepositorySync:
             expected=expected,
         )
 
-    async def _settled(self, tag: str) -> Recorded | None:
-        """Return what is recorded of an immutable tag that was copied and that the target still lists."""
-        present = self._listing.present if self._listing else None
-        if present is None or tag not in present:
-            return None
-        record = (await self._journal.tags(self.pair.target_name, [tag])).get(tag)
-        if record is None or record.source_digest is None or record.target_digest is None:
-            return None
-        return Recorded(source=record.source_digest, target=record.target_digest)
+    def _immutable(self, tag: str, settled: Recorded) -> tuple[Action, Digest | None]:
+        observation = TagObservation(tag=tag, source=None, target=None, recorded=settled)
+        return self._plan(observation, immutable=True), settled.source
+
+    async def _settled(self, tags: Sequence[str]) -> dict[str, Recorded]:
+        """Return what is recorded of immutable tags that were copied, unless the target's list lacks them now."""
+        present = self.listing.present
+        asked = [tag for tag in tags if present is None or tag in present]
+        records = await self._journal.tags(self.pair.target_name, asked) if asked else {}
+        return {
+            tag: Recorded(source=record.source_digest, target=record.target_digest)
+            for tag, record in records.items()
+            if record.source_digest is not None and record.target_digest is not None
+        }
 
     async def _resolve_target(self, tag: str) -> Descriptor | None:
-        present = self._listing.present if self._listing else None
+        present = self.listing.present
         if present is not None:
             if tag not in present:
                 return None
@@ -170,7 +166,7 @@ class RepositorySync:
             return None
 
     async def _resolve_source(self, tag: str) -> Descriptor | None:
-        if self._listing and (digest := self._listing.digests.get(tag)):
+        if digest := self.listing.digests.get(tag):
             return _listed(digest)
         try:
             with blamed_on(Side.SOURCE):
@@ -192,6 +188,48 @@ class RepositorySync:
         return known
 
     # ------------------------------------------------------------------ act
+
+    async def settle(self, tags: Sequence[str]) -> list[str]:
+        """Be done with those of ``tags`` that need no request, all at once; return the others.
+
+        These are the tags whose digests are listed on both sides and equal, and immutable ones that were copied.
+
+        Raises:
+            StateError, StorageFull: when the journal cannot be written.
+        """
+        pair = self.pair
+        if pair.options.recheck:
+            return list(tags)
+        immutable = {tag for tag in tags if pair.selection.is_immutable(tag)}
+        settled = await self._settled([tag for tag in tags if tag in immutable])
+        # A platform subset has a digest of its own, which no list tells.
+        are_telling = not pair.options.platforms
+        present = self.listing.present or {}
+        others: list[str] = []
+        for tag in tags:
+            if tag in settled:
+                action, source_digest = self._immutable(tag, settled[tag])
+            else:
+                listed, found = self.listing.digests.get(tag), present.get(tag)
+                if not are_telling or tag in immutable or found is None or listed != found:
+                    others.append(tag)
+                    continue
+                observation = TagObservation(tag=tag, source=_listed(found), target=_listed(found))
+                action, source_digest = self._plan(observation), found
+                self._note_in_sync(found)
+            done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
+            await self._record(done, source_digest)
+            self._observer.notify(done)
+        return others
+
+    def _note_in_sync(self, digest: Digest | None) -> None:
+        if digest is None or not self.pair.options.referrers:
+            return
+        if self._subjects is None and self.listing.is_complete:
+            self._subjects = self.listing.subjects()
+            self._in_sync &= self._subjects
+        if self._subjects is None or digest in self._subjects:
+            self._in_sync.add(digest)
 
     async def sync(self, tag: str) -> None:
         """Bring ``tag`` in step; what became of it is told to the observer and the journal, not raised.
@@ -224,18 +262,19 @@ class RepositorySync:
         if action.reason in (Reason.IN_SYNC, Reason.IMMUTABLE):
             if self.pair.options.recheck:
                 await self._copy_again(action, source_digest)
-            elif action.reason is Reason.IN_SYNC and source_digest in self._subjects:
-                self._in_sync.add(source_digest)
+            elif action.reason is Reason.IN_SYNC:
+                self._note_in_sync(source_digest)
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
             return done, source_digest
+        if action.reason is Reason.NEW:
+            self._blobs.expect_bare(self.pair.target.repository)
         # A tag that the source seems to have lost is fetched all the same: the error says what happened.
         copied = await self._copier.copy(tag, tag, held=None if self.pair.options.recheck else action.previous)
         if platforms := self.pair.options.platforms_key:
             await self._journal.record_subset(copied.source_digest, platforms, copied.digest)
         if copied.was_held:
             # The registry's HEAD or list names another digest than its bytes have; what counts is the bytes.
-            if copied.source_digest in self._subjects:
-                self._in_sync.add(copied.source_digest)
+            self._note_in_sync(copied.source_digest)
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=Reason.IN_SYNC, digest=copied.digest)
             return done, copied.source_digest
         done = self._finished(tag, TagOutcome.COPIED, reason=action.reason, digest=copied.digest)
@@ -264,11 +303,12 @@ class RepositorySync:
         Looked at are the tags of cosign and of the tag schema that speak of a manifest which the target is
         known to have: an image found in sync by this run, or anything that an earlier run recorded.
         """
-        companions = (self._listing.companions if self._listing else None) or frozenset()
-        if not self.pair.options.referrers or not self._subjects:
+        companions = await self.listing.companions() or frozenset()
+        subjects = self.listing.subjects()
+        if not self.pair.options.referrers or not subjects:
             return
         target = self.pair.target
-        held = self._in_sync | await self._journal.held(target.registry, target.repository, self._subjects)
+        held = self._in_sync & subjects | await self._journal.held(target.registry, target.repository, subjects)
         for tag in sorted(companions - self._copier.companions_seen):
             subject = subject_of_tag(tag)
             if subject is None or subject not in held:

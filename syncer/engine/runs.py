@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -13,7 +14,6 @@ from syncer.engine.blobs import BlobMover, blamed_on
 from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
-from syncer.engine.listing import Listing
 from syncer.engine.repositories import RepositoryPair, RepositorySync
 from syncer.errors import InvalidReference, NotFound, PolicyViolation, Side, SyncerError
 from syncer.events import (
@@ -71,6 +71,8 @@ class _Claim:
     """What one source writes, or would write, to a target repository; the first in the spec comes first."""
 
     pair: RepositoryPair
+    #: Those for the same target repository that come before it.
+    earlier: tuple[_Claim, ...] = ()
     owners: dict[str, str] = field(default_factory=dict)
     listed: anyio.Event = field(default_factory=anyio.Event)
     #: The source could not be looked at: whatever its selection fits may be its own.
@@ -266,39 +268,48 @@ class SyncRun:
             await self._journal.record_tag(record)
 
     async def _tags(self, pair: RepositoryPair, claim: _Claim, work: Work) -> None:
+        """Look at the tags while they are listed, the first of them before the last is known."""
         sync = RepositorySync(
-            pair, self._mover(pair.target.registry), self._journal, self._observer, run=self._run, clock=self._clock
-        )
-        listing = await self._list(sync)
-        wanted = listing.selected
-        if self._only:
-            wanted = [tag for tag in wanted if self._only.wants(pair.entry, pair.target_name, tag)]
-        if listing.listed and not listing.selected:
-            text = f"none of its {listing.listed} tags is selected by entry {pair.entry!r}"
-            self._observer.notify(Notice(where=pair.source_name, text=text))
-        wanted = await self._settle(pair, claim, wanted)
-        self._observer.notify(
-            RepositoryListed(
-                source=pair.source_name, target=pair.target_name, listed=listing.listed, selected=len(wanted)
-            )
+            pair,
+            self._mover(pair.target.registry),
+            self._journal,
+            self._observer,
+            run=self._run,
+            clock=self._clock,
+            admits=partial(self._admits, claim),
         )
         async with open_group() as group:
-            for tag in wanted:
-                await self._images.acquire()
-                group.start_soon(self._one, work, sync, tag)
+            group.start_soon(self._list, sync, claim)
+            async for batch in sync.listing.batches():
+                for tag in await sync.settle(batch) if self._is_writing else batch:
+                    await self._images.acquire()
+                    group.start_soon(self._one, work, sync, tag)
         if self._is_writing:
             await sync.sync_companions()
 
-    async def _list(self, sync: RepositorySync) -> Listing:
+    async def _list(self, sync: RepositorySync, claim: _Claim) -> None:
         """List both sides; a repository that a catalog names and that lists no tags is empty, not missing."""
+        pair, listing = sync.pair, sync.listing
+        # Who comes first in the spec is to be known before a tag is handed out.
+        for other in claim.earlier:
+            await other.listed.wait()
         try:
-            return await sync.list()
+            await listing.run()
         except NotFound as error:
-            if not sync.pair.is_match or error.side is not Side.SOURCE:
+            if listing.listed or not pair.is_match or error.side is not Side.SOURCE:
                 raise
             text = "the catalog names it, and it lists no tags: a push that was not finished, perhaps"
-            self._observer.notify(Notice(where=sync.pair.source_name, text=text))
-            return Listing(listed=0, selected=[], companions=None, present=None)
+            self._observer.notify(Notice(where=pair.source_name, text=text))
+            listing.end()
+        claim.listed.set()
+        if listing.listed and not listing.selected:
+            text = f"none of its {listing.listed} tags is selected by entry {pair.entry!r}"
+            self._observer.notify(Notice(where=pair.source_name, text=text))
+        self._observer.notify(
+            RepositoryListed(
+                source=pair.source_name, target=pair.target_name, listed=listing.listed, selected=listing.wanted
+            )
+        )
 
     async def _one(self, work: Work, sync: RepositorySync, tag: str) -> None:
         try:
@@ -315,31 +326,27 @@ class SyncRun:
 
     def _claim(self, pair: RepositoryPair) -> _Claim:
         """Queue for the target repository; what the spec alone shows to collide was refused at load time."""
-        claim = _Claim(pair=pair)
-        self._claims.setdefault(pair.target_name, []).append(claim)
+        claims = self._claims.setdefault(pair.target_name, [])
+        claim = _Claim(pair=pair, earlier=tuple(claims))
+        claims.append(claim)
         return claim
 
-    async def _settle(self, pair: RepositoryPair, claim: _Claim, tags: list[str]) -> list[str]:
-        """Return those of ``tags`` that nobody earlier in the spec writes, or might write; fail the others."""
-        claims = self._claims[pair.target_name]
-        earlier = claims[: claims.index(claim)]
-        for other in earlier:
-            await other.listed.wait()
+    def _admits(self, claim: _Claim, tag: str) -> bool:
+        """Tell whether the tag is to be looked at: nobody earlier in the spec writes it, or might; else fail it."""
+        pair = claim.pair
+        if self._only and not self._only.wants(pair.entry, pair.target_name, tag):
+            return False
         owner = f"entry {pair.entry!r} from {pair.source_name}"
-        free: list[str] = []
-        for tag in tags:
-            taken = next((other.owners[tag] for other in earlier if tag in other.owners), None)
-            doubtful = None if taken else self._doubtful_owner(pair, earlier, tag)
-            if taken or doubtful:
-                self._observer.notify(_refused(pair, tag, owner, taken, doubtful))
-            else:
-                free.append(tag)
+        taken = next((other.owners[tag] for other in claim.earlier if tag in other.owners), None)
+        doubtful = None if taken else self._doubtful_owner(pair, claim.earlier, tag)
+        if taken or doubtful:
+            self._observer.notify(_refused(pair, tag, owner, taken, doubtful))
+            return False
         if self._may_collide:
-            claim.owners = dict.fromkeys(free, owner)
-        claim.listed.set()
-        return free
+            claim.owners[tag] = owner
+        return True
 
-    def _doubtful_owner(self, pair: RepositoryPair, earlier: list[_Claim], tag: str) -> str | None:
+    def _doubtful_owner(self, pair: RepositoryPair, earlier: Sequence[_Claim], tag: str) -> str | None:
         """Return who comes first in the spec, may own the tag, and could not be looked at."""
         for other in earlier:
             if other.has_failed and other.pair.selection.selects(tag):

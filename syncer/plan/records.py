@@ -1,4 +1,4 @@
-"""What is remembered of a tag between runs."""
+"""What is remembered between runs, of a tag and of how a registry is asked."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ class TagRecord:
     target_digest: Digest | None = None
     error: str = ""
     at: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnedChallenge:
+    """How the registry at ``location`` wants to be asked for repositories below ``prefix``, as it said in a run.
+
+    Without a ``realm`` it is asked with Basic. There is nothing secret in it.
+    """
+
+    location: str
+    prefix: str
+    realm: str
+    service: str
 
 
 _ENTRY = "entry:"

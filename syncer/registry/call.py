@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class StreamBody:
         failure: what ``chunks`` raised, or that they were too many or too few.
         started: set when the first bytes are asked for: the request has its connection then.
         sent: how many bytes were handed over.
+        ended_at: when the last of them was taken, by the clock; None before.
         is_reading: True while the next bytes are waited for.
     """
 
@@ -44,6 +46,7 @@ class StreamBody:
         pass_bytes: Callable[[int], Awaitable[None]] | None = None,
         *,
         piece: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Announce ``size`` bytes of ``chunks``; each is given out once ``pass_bytes`` lets it pass.
 
@@ -54,6 +57,8 @@ class StreamBody:
         self._piece = piece
         self._held = b""
         self.sent = 0
+        self.ended_at: float | None = None
+        self._clock = clock
         self.failure: Exception | None = None
         self.started = anyio.Event()
         self._chunks = chunks
@@ -85,6 +90,8 @@ class StreamBody:
                 await self._pass_bytes(len(chunk))
         except StopAsyncIteration:
             if self.sent == self.size:
+                # Whoever asks for more has passed the last bytes on.
+                self.ended_at = self._clock()
                 raise
             self.failure = SizeMismatch(f"the content ended after {self.sent} of {self.size} bytes")
             raise self.failure from None
@@ -96,6 +103,8 @@ class StreamBody:
             if self._idle is not None:
                 self._idle.set()
         self.sent += len(chunk)
+        if self.sent == self.size:
+            self.ended_at = self._clock()
         return chunk
 
     def _check_length(self, count: int) -> None:
@@ -121,8 +130,10 @@ class Call:
         tries: how often it may be sent in all; 0 leaves it to the policy.
         limit: bytes of the answer that are read.
         is_data: True when the caller holds a data slot, so that no control permit is needed.
+        blob_size: bytes of the blob that the slot is for.
         authorization: the Authorization header to use as it is, for who needs no token; None to find one.
         is_redirectable: False to take a redirect for an error.
+        on_departure: called whenever it is about to be sent: until then, nobody knows of it.
     """
 
     kind: RequestKind
@@ -137,8 +148,10 @@ class Call:
     tries: int = 0
     limit: int = SMALL_ANSWER
     is_data: bool = False
+    blob_size: int = 0
     authorization: str | None = field(default=None, repr=False)
     is_redirectable: bool = True
+    on_departure: Callable[[], None] | None = field(default=None, repr=False)
 
     @property
     def is_replayable(self) -> bool:

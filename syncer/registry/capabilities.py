@@ -59,12 +59,14 @@ class Capabilities:
         referrers_probe: held by who asks for the referrers API while nobody knows whether there is one.
         largest_body: bytes of the largest body that it is known to take in one request; None while nothing
             was refused.
+        referrers_in_doubt: the referrers API has answered 404 for a manifest that is not there: once may be about that.
         mounts_refused: the repositories from which a mount was refused for want of a right.
     """
 
     traits: Traits = field(default_factory=Traits)
     clock: Callable[[], float] = time.monotonic
     referrers_probe: anyio.Lock = field(default_factory=anyio.Lock)
+    referrers_in_doubt: bool = False
     largest_body: int | None = None
     mounts_refused: set[str] = field(default_factory=set)
     _observed: dict[Capability, _Observation] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from syncer.events import RequestKind
 from syncer.oci.reference import check_repository
 from syncer.registry.auth.scopes import Scope
 from syncer.registry.call import Call
+from syncer.registry.network.translation import WANTS_TLS
 from syncer.registry.paging import PAGE_LIMIT, entries, pages
 
 if TYPE_CHECKING:
@@ -58,12 +59,15 @@ class RegistryCatalog:
                         seen.add(name)
                         yield name
         except (Denied, Unauthorized) as error:
-            error.hint = f"{error.hint} {_HINT}".strip()
+            # A proxy that refuses would refuse the repositories too.
+            if error.registry == self._client.host:
+                error.hint = f"{error.hint} {_HINT}".strip()
             raise
         except (NotFound, StatusError) as error:
             status = error.status if isinstance(error, StatusError) else _NOT_FOUND
             # A first page is there or is not; a list that breaks off is another matter.
-            if seen or status not in _NOT_OFFERED:
+            # Nor is a server that wants TLS one without a catalog.
+            if seen or status not in _NOT_OFFERED or error.hint == WANTS_TLS:
                 raise
             raise self._unsupported(status) from error
 

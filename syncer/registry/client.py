@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+import anyio.lowlevel
 from yarl import URL
 
 from syncer import events
 from syncer.errors import (
     Denied,
-    NotFound,
     ProtocolViolation,
     RateLimited,
     RegistryError,
@@ -25,7 +25,7 @@ from syncer.errors import (
     Unauthorized,
 )
 from syncer.oci.reference import check_host, check_repository
-from syncer.registry.auth.challenge import asks_for_token, described, parse_challenges
+from syncer.registry.auth.challenge import asks_for_token, described, parse_challenges, says_expired
 from syncer.registry.auth.denials import Denials
 from syncer.registry.auth.memory import MOST_SCOPES
 from syncer.registry.auth.origins import Nobody, OriginTokens, may_see_credentials
@@ -40,8 +40,9 @@ from syncer.registry.network.transport import HttpRequest, HttpResponse, Transpo
 from syncer.registry.network.urls import Origin, absolute, redact, resolve
 from syncer.registry.repository import RegistryRepository
 from syncer.registry.standing import Standing
-from syncer.registry.traffic.limits import Window
-from syncer.registry.traffic.retry import OUT_OF_BUDGET, Reaction, deferral
+from syncer.registry.traffic.feedback import note_answer, note_failure
+from syncer.registry.traffic.retry import OUT_OF_BUDGET, PASSING_STATUSES, Reaction, deferral
+from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -63,6 +64,8 @@ _T = TypeVar("_T")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 10
+#: Who answers so has not looked at the request, and does not say what is left of an allowance.
+_NO_ANSWER = PASSING_STATUSES | {401}
 #: Token services limit bursts more strictly than registries do.
 _TOKEN_REQUESTS = 2
 #: distribution-spec "Warnings": at most 4096 bytes, and not every registry's every thought.
@@ -111,7 +114,7 @@ class RegistryClient:
         self._base = settings.base_url
         self._home = Origin.of(absolute(self._base))
         self._observer = observer
-        self._clock = clock
+        self.clock = clock
         self._wall_clock = wall_clock
         self.sleep = sleep
         self._random = random
@@ -123,16 +126,14 @@ class RegistryClient:
             most_scopes=1 if self.capabilities.traits.one_scope else MOST_SCOPES,
             learned=learned,
         )
-        self._origins = OriginTokens(
-            self._home,
-            self._tokens,
-            lambda origin, host: tokens(
-                registry=host, home=origin, credentials=credentials if may_see_credentials(origin) else Nobody()
-            ),
-            self._challenges_of_ping,
-        )
+
+        def elsewhere(origin: Origin, host: str) -> Tokens:
+            may_see = may_see_credentials(origin, settings.trusted_hosts)
+            return tokens(registry=host, home=origin, credentials=credentials if may_see else Nobody())
+
+        self._origins = OriginTokens(self._home, self._tokens, elsewhere, self._challenges_of_ping)
         self._denials = Denials(clock)
-        self._token_window = Window(_TOKEN_REQUESTS)
+        self._token_window = AdaptiveWindow(_TOKEN_REQUESTS, clock=clock)
         self.creation = Creation(self, settings.creation, credentials) if settings.creation else None
         self._warnings: set[str] = set()
         self._ping_challenges: list[Challenge] | None = None
@@ -240,8 +241,10 @@ class RegistryClient:
             )
         )
         if decision.reaction is Reaction.PAUSE_HOST:
-            # Everyone waits at the gate, this request among them.
-            self.limits.pause(decision.delay, self._place_of(error))
+            place = self._place_of(error)
+            self.limits.pause(decision.delay, place)
+            # Everyone waits at the gate. Here, too: what comes before the next try may have a deadline.
+            await self.limits.wait_pause(place)
         elif not (isinstance(error, TransportError) and self.standing.breaker.is_doubted):
             # One that is doubted is asked by one at a time, in its own time.
             await self.sleep(decision.delay)
@@ -265,10 +268,10 @@ class RegistryClient:
         """Return what it means that the registry throttles: that there is no use in waiting, or None."""
         if not isinstance(error, RateLimited):
             return None
-        allowance = self.standing.allowance(self._place_of(error))
+        place = self._place_of(error)
         if (wish := deferral(error)) is not None:
-            allowance.close(wish)
-        return allowance.refusal(call.kind)
+            self.standing.close(wish, place)
+        return self.standing.allowance(place).refusal(call.kind)
 
     def _place_of(self, error: SyncerError) -> str:
         """Return the place, as :attr:`limits` knows it, that answered with ``error``."""
@@ -276,8 +279,11 @@ class RegistryClient:
         return "" if registry == self.host else registry
 
     @asynccontextmanager
-    async def _hop(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
-        """Send one request once its host may be asked, and take note of what its answer shows of the host."""
+    async def _hop(self, request: HttpRequest, call: Call, window: AdaptiveWindow) -> AsyncIterator[HttpResponse]:
+        """Send one request of ``call`` once its host may be asked, and note what its answer shows of the host.
+
+        ``window`` is what it has a permit of.
+        """
         origin = Origin.of(request.url)
         place = "" if origin == self._home else str(origin)
         standing = self.standing
@@ -289,13 +295,24 @@ class RegistryClient:
                     await until_answered.enter_async_context(standing.breaker.passage(is_telling=is_telling))
                 await standing.leave(request.kind, place)
                 until_answered.enter_context(standing.allowance(place).counted(request.kind))
+                if call.on_departure is not None:
+                    # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                    call.on_departure()
                 # Connecting takes a while, too, in which a pause may begin.
                 ready = partial(self.limits.wait_pause, place)
-                response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
-            if not place and request.kind is not events.RequestKind.TOKEN:
-                pause = standing.allowance().note(response.headers, self._wall_clock())
-                if pause:
-                    self.limits.pause(pause)
+                try:
+                    response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+                except TransportError as error:
+                    note_failure(window, request, error)
+                    raise
+                if not place and request.kind is not events.RequestKind.TOKEN:
+                    allowance = standing.allowance()
+                    if pause := allowance.note(response.headers, self._wall_clock()):
+                        self.limits.pause(pause)
+                    if response.status not in _NO_ANSWER:
+                        allowance.told(request.kind)
+            note_answer(window, request, response.status, place=place)
             yield response
 
     async def _attempt(
@@ -315,7 +332,10 @@ class RegistryClient:
                 error = await self._failure(call, response)
                 challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
             # The permit has been given back: a token may take a while.
-            if not asks_for_token(error, challenges) or not await disclosure.renew(url, challenges, response.status):
+            has_expired = says_expired(error)
+            status = 401 if has_expired else response.status
+            is_worth_more = has_expired or asks_for_token(error, challenges)
+            if not is_worth_more or not await disclosure.renew(url, challenges, status):
                 raise await self._explained(error, call, challenges, is_own=disclosure.is_own(url))
             if not call.is_replayable:
                 raise error
@@ -324,9 +344,11 @@ class RegistryClient:
         """Send ``call`` and follow its redirects; return the last answer and the context it lives in."""
         url = call.url
         has_left = False
+        window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
         async with AsyncExitStack() as stack:
             if call.kind is events.RequestKind.TOKEN:
-                await stack.enter_async_context(self._token_window.permit())
+                window = self._token_window
+                await stack.enter_async_context(window.permit())
             else:
                 await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
             for _ in range(_MOST_REDIRECTS + 1):
@@ -336,7 +358,11 @@ class RegistryClient:
                     headers["Authorization"] = authorization
                 hop = await stack.enter_async_context(AsyncExitStack())
                 response = await hop.enter_async_context(
-                    self._hop(HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body))
+                    self._hop(
+                        HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body),
+                        call,
+                        window,
+                    )
                 )
                 self._heed_warnings(response)
                 if not _is_redirect(call, response):
@@ -391,13 +417,14 @@ class RegistryClient:
                 method="GET",
                 url=self.url("/v2/"),
                 asked=self.host,
-                expected=frozenset({200, 401}),
+                # Nothing but an answer: who denies it, or has no such page, has no challenge either.
+                expected=frozenset({200, 401, 403, 404, 405}),
                 authorization="",
                 tries=2,
             )
             try:
                 reply = await self.exchange(call)
-            except (RegistryError, NotFound):
+            except RegistryError:
                 # The 401 that led here says more than a failed ping does.
                 return []
             self._ping_challenges = parse_challenges(reply.headers.getall("WWW-Authenticate", ()))

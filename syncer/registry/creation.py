@@ -25,6 +25,7 @@ from syncer.errors import (
     Unauthorized,
 )
 from syncer.events import RequestKind
+from syncer.registry.auth.denials import echo
 from syncer.registry.auth.token_service import basic_header
 from syncer.registry.call import Call
 from syncer.registry.credentials.values import Basic, CredentialStore
@@ -113,13 +114,13 @@ class Creation:
         attempt = self._attempts.setdefault(steps, _Attempt())
         async with attempt.lock:
             if attempt.failure is not None:
-                raise attempt.failure.with_traceback(None)
+                raise echo(attempt.failure)
             if not attempt.is_made:
                 try:
                     await self._make(repository, steps)
                 except SyncerError as error:
                     error.side = error.side or Side.TARGET
-                    attempt.failure = error
+                    attempt.failure = echo(error)
                     raise
                 attempt.is_made = True
         # What is not there allows nothing, in the words of some registries.
@@ -189,6 +190,12 @@ class Creation:
         )
         try:
             await client.exchange(call)
+        except NotFound as error:
+            raise self._failed(
+                f"{project}",
+                "cannot be made as a project: there is no API of Harbor's",
+                "Is this registry a Harbor? Else take 'create: harbor' out of the spec.",
+            ) from error
         except (Denied, Unauthorized) as error:
             raise Denied(
                 f"the project {project!r} does not exist in {client.host} and may not be created: {error.message}",
@@ -210,6 +217,9 @@ class Creation:
             case Ending.ABSENT:
                 said = f"{program} is not installed"
                 hint = f"Put the folder of {program} on PATH, or create the repository yourself."
+                if "/" in program:
+                    said = f"there is no program {program}"
+                    hint = "Check the path in 'create', and that the file may be executed."
             case Ending.UNSTARTABLE:
                 said = f"{program} cannot be started: {ended.reason}"
             case Ending.HUNG:
@@ -220,7 +230,8 @@ class Creation:
                 told = _told(ended.output, environ)
                 how = f"was ended by signal {-ended.status}" if ended.status < 0 else f"failed with {ended.status}"
                 said = f"{program} {how}" + (f": {told}" if told else "")
-                if "AccessDenied" in told or "UnrecognizedClient" in told:
+                is_ecr = self._settings.kind is CreationKind.ECR
+                if is_ecr and ("AccessDenied" in told or "UnrecognizedClient" in told):
                     hint = "Let its credentials create repositories (ecr:CreateRepository), or create it yourself."
             case unreachable:
                 assert_never(unreachable)

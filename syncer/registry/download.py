@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from syncer.errors import ConnectionFailed, SizeMismatch, StatusError, SyncerError, TransportError
+from syncer.errors import ConnectionFailed, SizeMismatch, StatusError, TransportError
 from syncer.registry.network.urls import redact
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MOST_RESUMES = 100
 _PARTIAL = 206
 _REFUSED = 416
 #: How a storage answers to a signed URL that is no longer valid.
-_EXPIRED = frozenset({400, 401, 403, 404, 410})
+_EXPIRED = frozenset({400, 401, 403, 410})
 
 
 class BlobDownload:
@@ -129,32 +129,27 @@ class BlobDownload:
         return None
 
     async def _request(self, call: Call) -> HttpResponse:
+        try:
+            return await self._stack.enter_async_context(self._client.stream(call))
+        except StatusError as refused:
+            if refused.registry == self._client.host or refused.status not in _EXPIRED:
+                raise
+        # The registry has led to a signed URL that is over: the next one it gives may be a new one.
         return await self._stack.enter_async_context(self._client.stream(call))
 
-    async def _resume(self, error: SyncerError) -> None:
+    async def _resume(self, error: TransportError) -> None:
         """Ask for the bytes from the offset on, after the connection failed with ``error``."""
-        while True:
-            has_headway = self._offset > self._resumed_at
-            self._stalls = 1 if has_headway else self._stalls + 1
-            self._resumes += 1
-            self._resumed_at = self._offset
-            error.side = error.side or self._call.side
-            await self._stack.aclose()
-            if self._stalls > _MOST_STALLS or self._resumes > _MOST_RESUMES:
-                raise error
-            if isinstance(error, TransportError) and not await self._client.wait_to_retry(
-                self._call.kind, error, self._stalls, has_headway=has_headway
-            ):
-                raise error
-            try:
-                self._response = await self._continued()
-            except StatusError as refused:
-                if refused.registry == self._client.host or refused.status not in _EXPIRED:
-                    raise
-                # The registry has led to a signed URL that is over: the next one it gives may be a new one.
-                error = refused
-            else:
-                return
+        has_headway = self._offset > self._resumed_at
+        self._stalls = 1 if has_headway else self._stalls + 1
+        self._resumes += 1
+        self._resumed_at = self._offset
+        error.side = error.side or self._call.side
+        await self._stack.aclose()
+        if self._stalls > _MOST_STALLS or self._resumes > _MOST_RESUMES:
+            raise error
+        if not await self._client.wait_to_retry(self._call.kind, error, self._stalls, has_headway=has_headway):
+            raise error
+        self._response = await self._continued()
 
     async def _continued(self) -> HttpResponse:
         """Return an answer that has the bytes from the offset on, after those that are to be skipped."""

@@ -120,7 +120,10 @@ async def _is_stored(repository: RegistryRepository, manifest: Manifest, referen
 async def _holds(repository: RegistryRepository, reference: str, manifest: Manifest) -> bool:
     try:
         return (await repository.resolve(reference)).digest == manifest.digest
-    except SyncerError:
+    except SyncerError as error:
+        if error.retryable or error.is_deferral:
+            # Nobody knows what it holds: that is no verdict on the tag.
+            raise
         return False
 
 

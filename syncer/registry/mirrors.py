@@ -28,7 +28,7 @@ from syncer.errors import (
     Unsupported,
 )
 from syncer.events import Notice
-from syncer.registry.traffic.limits import Window
+from syncer.registry.traffic.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -183,8 +183,9 @@ class MirroredRepository:
 
         return await self._first(self._list_stops(digest), ask, noun="referrers")
 
-    def data_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to read one blob."""
+    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to read one blob, of whatever ``size``."""
+        del size
         return self._health.window(self._registry).permit()
 
     # ------------------------------------------------------------------ where to ask
@@ -237,6 +238,8 @@ class MirroredRepository:
                 answer = await ask(await self.open(stop))
             except SyncerError as error:
                 self.note(stop, error, failures)
+                if noun and self._is_answer(stop, error):
+                    break
                 continue
             if noun:
                 self._say_whose(noun, stop)
@@ -258,6 +261,8 @@ class MirroredRepository:
                     # Half a list and another's other half are no list.
                     raise
                 self.note(stop, error, failures)
+                if self._is_answer(stop, error):
+                    break
                 continue
             self._say_whose("tags", stop)
             return
@@ -281,6 +286,10 @@ class MirroredRepository:
         is_able = stop is self._route.primary and (not self._route.mirrors or isinstance(error, ContentError))
         if not is_able:
             self._health.failed(stop, str(self), error)
+
+    def _is_answer(self, stop: Stop, error: SyncerError) -> bool:
+        """Tell whether the registry itself has said that there is nothing: a mirror may have kept what is gone."""
+        return stop is self._route.primary and isinstance(error, NotFound)
 
     def _say_whose(self, noun: str, stop: Stop) -> None:
         """Tell, once, that a list is not the registry's own."""

@@ -161,6 +161,10 @@ def _is_absence(repository: RegistryRepository, error: NotFound | StatusError) -
         if "NAME_UNKNOWN" in error.codes:
             return True
         if not capabilities.offers(Capability.REFERRERS):
+            if "MANIFEST_UNKNOWN" in error.codes and not capabilities.referrers_in_doubt:
+                # A subject that has just been deleted must not hide what refers to all others.
+                capabilities.referrers_in_doubt = True
+                return True
             capabilities.learn(Capability.REFERRERS, offered=False)
         elif "MANIFEST_UNKNOWN" not in error.codes:
             # It was there a while ago, and perhaps is on another of the machines behind this name.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from syncer.errors import (
+    ConnectionFailed,
     ContentError,
     DigestMismatch,
     ImmutableTag,
     NotFound,
     QuotaExceeded,
+    ServerFailure,
     Side,
     StatusError,
+    TransportError,
     Unsupported,
 )
 from syncer.events import RequestKind
@@ -147,6 +152,7 @@ class RegistryRepository:
             scopes=self.scopes,
             side=self.side,
             is_data=True,
+            blob_size=descriptor.size,
         )
         return BlobDownload(self._client, call, descriptor)
 
@@ -196,9 +202,9 @@ class RegistryRepository:
         """
         await referrers.delete(self, Digest(digest))
 
-    def data_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob from or to this registry."""
-        return self._client.limits.data.permit()
+    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes from or to this registry."""
+        return self._client.limits.of_blob(size).permit()
 
     async def delete(self, reference: str) -> None:
         """Send the DELETE of a tag or digest, and nothing else; see :meth:`delete_tag` and :meth:`delete_manifest`."""
@@ -213,7 +219,7 @@ class RegistryRepository:
             side=self.side,
         )
         try:
-            await self._client.exchange(call)
+            await self._delete(call)
         except (ImmutableTag, QuotaExceeded):
             # These come as 400 too, and say why.
             raise
@@ -236,6 +242,16 @@ class RegistryRepository:
                 side=self.side,
                 hint=hint,
             ) from error
+
+    async def _delete(self, call: Call) -> None:
+        try:
+            await self._client.exchange(replace(call, tries=1))
+        except (TransportError, ServerFailure) as error:
+            if isinstance(error, ConnectionFailed) and error.is_absent:
+                raise
+            # It may have been carried out, and only the answer be lost: then it is gone by now, as it should be.
+            with suppress(NotFound):
+                await self._client.exchange(call)
 
     def _manifest_call(self, kind: RequestKind, method: str, reference: str) -> Call:
         return Call(

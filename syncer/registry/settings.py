@@ -112,8 +112,11 @@ class RegistrySettings:
         host: ``host[:port]``; the Docker Hub is ``docker.io``.
         plain_http: speak HTTP without TLS.
         tls: certificates.
-        connections: how many requests for metadata may be under way at once.
-        data_connections: how many blobs may move at once.
+        connections: how many requests for metadata may be under way at once, at most.
+        data_connections: how many blobs may move at once, at most, the large ones not counted.
+        bulk_connections: how many blobs over 1 MiB may move at once, at most.
+        is_fixed: begin with as many of each as there may be, instead of finding out how many are best; for
+            measurements.
         requests_per_second: a ceiling on the rate of requests; None for none.
         bandwidth: a ceiling on blob traffic in bytes per second, both ways together; None for none.
         user_agent: what the registry is told about who asks.
@@ -127,8 +130,10 @@ class RegistrySettings:
     host: str
     plain_http: bool = False
     tls: TlsSettings = field(default_factory=TlsSettings)
-    connections: int = 32
-    data_connections: int = 16
+    connections: int = 256
+    data_connections: int = 128
+    bulk_connections: int = 16
+    is_fixed: bool = False
     requests_per_second: float | None = None
     bandwidth: int | None = None
     user_agent: str = "syncer"

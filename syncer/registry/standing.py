@@ -57,12 +57,14 @@ class Standing:
         self.limits = Limits(
             control=settings.connections,
             data=settings.data_connections,
+            bulk=settings.bulk_connections,
             requests_per_second=settings.requests_per_second if is_configured else traits.requests_per_second,
             bandwidth=settings.bandwidth,
             rates=None if is_configured else traits.rates,
             clock=clock,
             sleep=sleep,
             random=random,
+            is_fixed=settings.is_fixed,
         )
         self._host = settings.host
         self._clock = clock
@@ -73,10 +75,11 @@ class Standing:
 
     def allowance(self, place: str = "") -> Allowance:
         """Return what the registry still allows, or another ``place`` that it leads to (an origin)."""
-        known = self._allowances.get(place)
-        if known is None:
-            known = self._allowances[place] = Allowance(place, metered_pulls=False, clock=self._clock)
-        return known
+        return self._allowances.get(place) or Allowance(place, metered_pulls=False, clock=self._clock)
+
+    def close(self, seconds: float, place: str = "") -> None:
+        """Ask the registry, or ``place``, nothing for ``seconds``; only such places are kept: storages are many."""
+        self._allowances.setdefault(place, self.allowance(place)).close(seconds)
 
     async def leave(self, kind: RequestKind, place: str = "") -> None:
         """Wait until a request of ``kind`` may be sent to the registry, or to ``place``.
@@ -111,6 +114,7 @@ class Standings:
             known.limits.tighten(
                 control=settings.connections,
                 data=settings.data_connections,
+                bulk=settings.bulk_connections,
                 requests_per_second=settings.requests_per_second,
                 bandwidth=settings.bandwidth,
             )

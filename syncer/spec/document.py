@@ -77,7 +77,7 @@ class Document:
         if written is None:
             self.report(path, message, hint)
         else:
-            self.report(path, f"{written!r} does not give {expected}")
+            self.report(path, f"expected {expected}, and {written!r} does not give it")
 
 
 def read_document(text: str, *, file: str, environ: Mapping[str, str]) -> Document:

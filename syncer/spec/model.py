@@ -6,16 +6,17 @@ more than one key to judge is in :mod:`syncer.spec.resolution`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
 
-from syncer.errors import InvalidReference, SpecError, SyncerError
+from syncer.errors import SpecError, SyncerError
 from syncer.oci.platform import Platform
 from syncer.oci.reference import check_host
+from syncer.spec.hosts import parse_proxy, parse_trusted
+from syncer.spec.quantities import parse_bandwidth, parse_chunk, parse_duration, parse_floor
 from syncer.spec.selection import TagPattern
 from syncer.spec.values import Creation, Proxy, Secret
 
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-_UNITS = {"B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3} | {
-    unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)
-}
-_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[kK]B|MB|GB|KiB|MiB|GiB)/s")
-_SIZE = re.compile(r"([0-9]{1,12})\s*(B|[kK]B|MB|GB|KiB|MiB|GiB)")
-_PROXY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/?#\s]*@)?(?P<host>[^@/?#\s]+)/?")
 #: The words of upload.form; :class:`syncer.registry.settings.UploadForm` has the same, and a test holds it.
 UPLOAD_FORMS = ("auto", "single-post", "put", "stream", "chunks")
 
@@ -74,76 +69,6 @@ class Parsed:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return dict(self.schema)
-
-
-def parse_bandwidth(text: str) -> int:
-    """Return ``200MiB/s`` in bytes per second.
-
-    Raises:
-        SpecError: without a place, when it is anything else, or not from 1 KiB/s to 1 TiB/s.
-    """
-    match = _RATE.fullmatch(text.strip())
-    if match is None:
-        hint = "Write a number, a unit of bytes and /s, for example 200MiB/s; bits are not understood."
-        raise SpecError(f"expected a rate such as 200MiB/s, not {text[:80]!r}", hint=hint)
-    rate = float(match[1]) * _UNITS[match[2]]
-    if not _UNITS["KiB"] <= rate <= _UNITS["TiB"]:
-        raise SpecError(f"expected a rate from 1KiB/s to 1TiB/s, not {text[:80]!r}")
-    return int(rate)
-
-
-def parse_chunk(text: str) -> int:
-    """Return ``16MiB`` in bytes.
-
-    Raises:
-        SpecError: without a place, when it is anything else, or not from 64 KiB to 1 GiB.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise SpecError(f"expected a size such as 16MiB, not {text[:80]!r}", hint="Write a number and a unit of bytes.")
-    size = int(match[1]) * int(_UNITS[match[2]])
-    if not 64 * _UNITS["KiB"] <= size <= _UNITS["GiB"]:
-        raise SpecError(f"expected a size from 64KiB to 1GiB, not {text[:80]!r}")
-    return size
-
-
-def parse_proxy(text: str) -> Proxy:
-    """Return what ``none`` or ``http[s]://[user:password@]host[:port]`` stands for.
-
-    Raises:
-        SpecError: without a place and without the text, which may hold a password.
-    """
-    if text == "none":
-        return Proxy()
-    match = _PROXY.fullmatch(text)
-    scheme = match["scheme"].lower() if match else ""
-    if scheme.startswith("socks"):
-        raise SpecError("SOCKS proxies are not supported", hint="Name an HTTP proxy, or write 'none'.")
-    if match is None or scheme not in ("http", "https") or not _is_host(match["host"]):
-        hint = "Write http://[user:password@]host:port, without a path."
-        raise SpecError("expected 'none' or the URL of a proxy", hint=hint)
-    return Proxy(url=Secret(text))
-
-
-def _is_host(text: str) -> bool:
-    try:
-        check_host(text)
-    except InvalidReference:
-        return False
-    return True
-
-
-def parse_trusted(text: str) -> str:
-    """Return the host name or ``*.domain``, each with ``:port`` or not, in lower case.
-
-    Raises:
-        InvalidReference: when it is neither.
-    """
-    star = "*." if text.startswith("*.") else ""
-    name = text.removeprefix(star)
-    # Not check_host's result: that gives the Docker Hub's names one meaning, and here each stands for itself.
-    check_host(name)
-    return f"{star}{name.lower()}"
 
 
 def _creation(value: Any) -> Any:
@@ -218,6 +143,22 @@ Rate = Annotated[
 Chunk = Annotated[
     int,
     Parsed(parse=parse_chunk, expected="a size such as 16MiB", schema={"type": "string", "examples": ["16MiB"]}),
+]
+Duration = Annotated[
+    float,
+    Parsed(
+        parse=parse_duration,
+        expected="a length of time such as 90s",
+        schema={"type": "string", "examples": ["90s", "5m"]},
+    ),
+]
+Floor = Annotated[
+    int,
+    Parsed(
+        parse=parse_floor,
+        expected="a rate such as 1KiB/s, or 'none'",
+        schema={"type": "string", "examples": ["1KiB/s", "none"]},
+    ),
 ]
 ProxyText = Annotated[
     Proxy,
@@ -312,6 +253,22 @@ class LimitsModel(SpecModel):
     )
 
 
+class TimeoutsModel(SpecModel):
+    """How long to wait for one registry before something counts as failed."""
+
+    connect: Duration | None = Field(default=None, description="For a connection to be made; 10s by default.")
+    read: Duration | None = Field(default=None, description="For an answer, and for its next bytes; 60s by default.")
+    commit: Duration | None = Field(
+        default=None, description="For the answer to a blob that was sent whole; 5m by default."
+    )
+    stall: Duration | None = Field(
+        default=None, description="For a blob that does not move, or moves slower than 'slowest'; 60s by default."
+    )
+    slowest: Floor | None = Field(
+        default=None, description="Bytes in a second below which a blob does not move, or 'none'; 1KiB/s by default."
+    )
+
+
 class UploadModel(SpecModel):
     """How blobs are sent, where a registry cannot be left to show what it takes."""
 
@@ -336,6 +293,7 @@ class RegistryModel(SpecModel):
     tls: TlsModel | None = Field(default=None, description="Certificates, where the system's are not enough.")
     plain_http: bool = Field(default=False, description="Talk HTTP without TLS.")
     limits: LimitsModel | None = Field(default=None, description="Ceilings for this registry.")
+    timeouts: TimeoutsModel | None = Field(default=None, description="How long to wait for this registry.")
     proxy: ProxyText | None = Field(
         default=None, description="none, or the URL of a proxy; as the environment says by default."
     )

@@ -23,6 +23,7 @@ from syncer.spec.values import (
     RegistrySpec,
     Spec,
     SyncEntry,
+    Timeouts,
     TlsFiles,
     TokenCredentials,
     Upload,
@@ -101,6 +102,7 @@ class _Resolution:
             )
             if limits
             else Limits(),
+            timeouts=Timeouts(**dict(model.timeouts)) if model.timeouts else Timeouts(),
             proxy=model.proxy,
             trusted_hosts=model.trusted_hosts,
             upload=self._upload((*path, "upload"), model.upload),

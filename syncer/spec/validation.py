@@ -17,6 +17,7 @@ from syncer.spec.model import (
     RegistryModel,
     SpecModel,
     TagsModel,
+    TimeoutsModel,
     TlsModel,
     UploadModel,
 )
@@ -170,6 +171,7 @@ def _keys(path: Path) -> list[str]:
         "credentials": CredentialsModel,
         "tls": TlsModel,
         "limits": LimitsModel,
+        "timeouts": TimeoutsModel,
         "upload": UploadModel,
         "tags": TagsModel,
         "defaults": DefaultsModel,

@@ -89,6 +89,17 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Timeouts:
+    """How long to wait, in seconds, and the ``slowest`` rate in bytes per second (0: none); None for the usual."""
+
+    connect: float | None = None
+    read: float | None = None
+    commit: float | None = None
+    stall: float | None = None
+    slowest: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
     """How blobs are sent: the ``form`` by its name in the spec, and ``chunk`` in bytes, 0 for Syncer's choice."""
 
@@ -127,6 +138,7 @@ class RegistrySpec:
     tls: TlsFiles | None = None
     plain_http: bool = False
     limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     proxy: Proxy | None = None
     trusted_hosts: tuple[str, ...] = ()
     upload: Upload = field(default_factory=Upload)

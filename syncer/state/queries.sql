@@ -111,3 +111,13 @@ WHERE digest IN (:digests)
 
 -- subset --
 SELECT target FROM subsets WHERE source = :source AND platforms = :platforms;
+
+-- forget_challenges --
+DELETE FROM challenges WHERE location = :location;
+
+-- record_challenge --
+INSERT INTO challenges (location, prefix, realm, service) VALUES (:location, :prefix, :realm, :service)
+ON CONFLICT (location, prefix) DO UPDATE SET realm = excluded.realm, service = excluded.service;
+
+-- challenges --
+SELECT location, prefix, realm, service FROM challenges ORDER BY location, prefix;

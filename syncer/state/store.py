@@ -20,14 +20,14 @@ from anyio import lowlevel
 from syncer.errors import LayoutError, StateError
 from syncer.events import Notice, RunStatus, TagOutcome
 from syncer.oci.digest import Digest
-from syncer.plan.records import TagRecord
+from syncer.plan.records import LearnedChallenge, TagRecord
 from syncer.state.backlog import Backlog, Batch
 from syncer.state.database import Database
 from syncer.state.records import RepositorySummary, RunRecord
 from syncer.state.statements import widened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -311,6 +311,32 @@ class StateStore:
             if repository in places:
                 (found.discard if places[repository] is None else found.add)(digest)
         return found
+
+    # ------------------------------------------------------------------ challenges
+
+    async def challenges(self) -> list[LearnedChallenge]:
+        """Return how each registry wanted to be asked when a run last spoke to it."""
+        rows = await self._database.fetch(self._queries["challenges"])
+        return [
+            LearnedChallenge(location=location, prefix=prefix, realm=realm, service=service)
+            for location, prefix, realm, service in rows
+        ]
+
+    async def record_challenges(self, location: str, learned: Iterable[LearnedChallenge]) -> None:
+        """Remember what was ``learned`` of the registry at ``location``, in place of what was known before.
+
+        Raises:
+            StorageFull, StateError: when it cannot be written.
+        """
+        rows = [
+            {"location": location, "prefix": one.prefix, "realm": one.realm, "service": one.service} for one in learned
+        ]
+        await self._database.write(
+            [
+                (self._queries["forget_challenges"], [{"location": location}]),
+                (self._queries["record_challenge"], rows),
+            ]
+        )
 
     # ------------------------------------------------------------------ subsets
 

@@ -17,7 +17,7 @@ from syncer.registry import RegistrySettings
 from syncer.registry import client as client_module
 from syncer.registry.client import RegistryClient
 from syncer.registry.network import resolver
-from syncer.registry.network.addresses import AddressKind, kind_of
+from syncer.registry.network.addresses import AddressKind, is_trusted, kind_of
 from syncer.registry.network.resolver import Guard, GuardedResolver
 from tests.security.origins import BLOB, DATA, HostKeys
 from tests.security.stage import Heard, Outcome, Row, Wire, reply, said, wire
@@ -82,9 +82,9 @@ async def inside(
 
 
 @asynccontextmanager
-async def client_of(home: Wire, knows: str = "registry.test") -> AsyncIterator[RegistryClient]:
+async def client_of(home: Wire, knows: str = "registry.test", *trusted: str) -> AsyncIterator[RegistryClient]:
     """Give a client of the server ``home``, which it knows as registry.test."""
-    settings = RegistrySettings(host=f"registry.test:{port_of(home)}", plain_http=True)
+    settings = RegistrySettings(host=f"registry.test:{port_of(home)}", plain_http=True, trusted_hosts=trusted)
     keys = HostKeys(settings.host if knows == "registry.test" else knows)
     clock = Clock()
     client = RegistryClient(
@@ -202,10 +202,11 @@ async def rebinding(_tmp_path: Path) -> Outcome:
         return Outcome(loot=" ".join(internal.lines), error=error)
 
 
-async def other_registry_in_the_clear(_tmp_path: Path) -> Outcome:
-    """Redirect from a registry without TLS to the name of another, over plain HTTP, and ask for its credentials.
+async def other_registry(*trusted: str) -> Outcome:
+    """Redirect from a registry to the name of another, over plain HTTP, which asks for its credentials.
 
-    Whoever sits on the way to the one registry plays the other, and gets the password that is kept for it.
+    Where the other is trusted, whoever sits on the way to the one plays it, and gets the password that is
+    kept for it; where it is not, the one has us use what we may read there.
     """
 
     def turn(_heard: Heard, port: int) -> Answer:
@@ -215,7 +216,7 @@ async def other_registry_in_the_clear(_tmp_path: Path) -> Outcome:
     async with (
         wire(lambda heard: reply(200, DATA) if heard.authorization else challenge) as mallory,
         wire(lambda heard: turn(heard, port_of(mallory))) as home,
-        client_of(home, f"public.test:{port_of(mallory)}") as client,
+        client_of(home, f"public.test:{port_of(mallory)}", *trusted) as client,
     ):
         error = await said(read_blob(client.repository("app"), BLOB), SyncerError)
         return Outcome(loot=" ".join(mallory.authorizations), error=error)
@@ -299,8 +300,18 @@ ROWS = [
         name="S6-other-registry",
         threat="a redirect from a registry without TLS gets another registry's credentials in the clear",
         defence="syncer.registry.auth.origins.may_see_credentials",
-        attack=other_registry_in_the_clear,
-        switch_off=lambda patch: patch.setattr(client_module, "may_see_credentials", lambda _: True),
+        attack=lambda _: other_registry("public.test"),
+        switch_off=lambda patch: patch.setattr(
+            client_module, "may_see_credentials", lambda there, hosts: is_trusted(there.host, there.port, hosts)
+        ),
+        refusal=Unauthorized,
+    ),
+    Row(
+        name="S6-deputy",
+        threat="a redirect to another registry has what the user may read there copied to the target",
+        defence="syncer.registry.auth.origins.may_see_credentials",
+        attack=lambda _: other_registry(),
+        switch_off=lambda patch: patch.setattr(client_module, "may_see_credentials", lambda *_: True),
         refusal=Unauthorized,
     ),
 ]

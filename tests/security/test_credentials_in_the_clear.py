@@ -21,7 +21,8 @@ from syncer.registry.network.urls import Origin, absolute
 )
 def test_those_with_tls_and_this_machine_may(url: str) -> None:
     """TLS proves who it is, and nobody sits on the way to this machine."""
-    assert may_see_credentials(Origin.of(absolute(url)))
+    origin = Origin.of(absolute(url))
+    assert may_see_credentials(origin, [origin.host])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,16 @@ def test_those_with_tls_and_this_machine_may(url: str) -> None:
 )
 def test_those_in_the_clear_may_not(url: str) -> None:
     """Without TLS, anyone on the way may be the one that answers."""
-    assert not may_see_credentials(Origin.of(absolute(url)))
+    origin = Origin.of(absolute(url))
+    assert not may_see_credentials(origin, [origin.host])
+
+
+def test_only_those_that_are_trusted_may() -> None:
+    """TLS alone does not make another registry one that our credentials may be used at."""
+    origin = Origin.of(absolute("https://other.test"))
+    assert not may_see_credentials(origin, [])
+    assert not may_see_credentials(origin, ["another.test", "*.other.test"])
+    assert may_see_credentials(origin, ["*.test"])
 
 
 async def test_nobody_knows_anything() -> None:

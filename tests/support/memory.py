@@ -220,7 +220,8 @@ class MemoryRepository:
         return [one for one in found if artifact_type in ("", one.artifact_type)]
 
     @asynccontextmanager
-    async def data_slot(self) -> AsyncIterator[None]:
+    async def data_slot(self, size: int = 0) -> AsyncIterator[None]:
+        del size
         self.place.slots += 1
         self.place.most_slots = max(self.place.most_slots, self.place.slots)
         try:

@@ -25,6 +25,7 @@ _BLANK = re.compile(r"[ \t]*")
 _LONGEST = 64 * 1024
 _MOST = 16
 _LONGEST_REASON = 200
+_ENDED = re.compile(r"\btoken (?:has |is )?expired\b", re.IGNORECASE)
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]{33,}")
 
 
@@ -59,6 +60,14 @@ def asks_for_token(error: Exception, challenges: Iterable[Challenge]) -> bool:
         and (challenge.parameters.get("error") == "insufficient_scope" or "scope" in challenge.parameters)
         for challenge in challenges
     )
+
+
+def says_expired(error: Exception) -> bool:
+    """Tell whether the registry says that what it was shown has ended, by another status than 401.
+
+    Amazon's do: 403 for a password ("Your authorization token has expired"), 400 for a token of the public one.
+    """
+    return isinstance(error, StatusError) and error.status in (400, 403) and _ENDED.search(error.message) is not None
 
 
 def described(challenges: Iterable[Challenge]) -> str:

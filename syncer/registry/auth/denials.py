@@ -23,6 +23,7 @@ _E = TypeVar("_E", bound=SyncerError)
 _ENOUGH = 3
 #: Seconds that the refusal of a fresh token holds: rights are given while a daemon runs.
 _REFUSAL_HOLDS = 30.0
+_READING = frozenset({"GET", "HEAD"})
 _ACTIONS = {"GET": "pull", "POST": "push", "PATCH": "push", "PUT": "push", "DELETE": "delete"}
 
 
@@ -59,7 +60,7 @@ class Denials:
 
     def note(self, call: Call, error: SyncerError) -> None:
         """Take note that ``call`` failed for good with ``error``."""
-        key = _right(call)
+        key = _right(call) if _is_telling(call) else None
         if not key or not isinstance(error, Denied | Unauthorized) or error.status not in (401, 403):
             return
         denial = self._denied.setdefault(key, _Denial(error))
@@ -70,12 +71,19 @@ class Denials:
         denial.until = self._clock() + _REFUSAL_HOLDS if isinstance(error, Unauthorized) else None
 
     def clear(self, call: Call) -> None:
-        """Forget what was denied for the repository of ``call``, which was allowed something."""
-        if self._denied and call.names_repository:
-            self.clear_repository(call.scopes[0].name)
+        """Forget what was denied for the repository of ``call``, which was allowed something.
+
+        That something may be read says nothing of a right to write that is certainly missing.
+        """
+        if not self._denied or not call.names_repository:
+            return
+        name = call.scopes[0].name
+        for key in [key for key in self._denied if key[0] == name]:
+            if not (call.method in _READING and key[1] != "pull" and self._denied[key].is_certain):
+                del self._denied[key]
 
     def clear_repository(self, name: str) -> None:
-        """Forget what was denied for the repository ``name``: it was allowed something, or made only now."""
+        """Forget what was denied for the repository ``name``, which was made only now."""
         for key in [key for key in self._denied if key[0] == name]:
             del self._denied[key]
 
@@ -88,15 +96,16 @@ def echo(error: _E) -> _E:
 
 
 def _right(call: Call) -> tuple[str, str] | None:
-    """Return the repository and the action that a call takes; None for what tells nothing.
+    """Return the repository and the action that a call takes; None for what may be allowed without it.
 
-    A HEAD is a question whose answer "denied" means "unknown", a mount may be denied as a mount, and registries
-    without the referrers API have been seen to deny it.
+    A HEAD is a question whose answer "denied" means "unknown", and registries without the referrers API have
+    been seen to deny it.
     """
-    if call.kind is RequestKind.REFERRERS:
-        return None
-    if len(call.scopes) != 1 or not call.names_repository or call.method not in _ACTIONS:
-        return None
-    if call.method == "POST" and "mount" in call.url.query:
+    if call.kind is RequestKind.REFERRERS or not call.names_repository or call.method not in _ACTIONS:
         return None
     return call.scopes[0].name, _ACTIONS[call.method]
+
+
+def _is_telling(call: Call) -> bool:
+    """Tell whether a denial of ``call`` is one of its right: a mount may be denied as a mount, or for its source."""
+    return len(call.scopes) == 1 and not (call.method == "POST" and "mount" in call.url.query)

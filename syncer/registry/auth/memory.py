@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from syncer.registry.auth.challenge import Challenge
 
 _MOST_REMEMBERED = 4096
+#: Seconds between two looks at all tokens, for those that have ended: there may be one for each of thousands.
+_SWEEP = 30.0
 #: Scopes of one token: URLs and headers have bounds (ACR refuses tokens over 6 kB).
 MOST_SCOPES = 10
 #: The answers of a token service to a request that is too long, rather than not allowed.
@@ -84,9 +86,12 @@ class AuthMemory:
         self._suspects: set[tuple[str, str]] = set()
         self._ways: dict[tuple[str, type[Credential]], Way] = {}
         self._rotations: dict[IdentityToken, IdentityToken] = {}
+        self._doubtful: set[str] = set()
+        self._sweep_at = 0.0
         for demand in learned:
             if self._is_safe(demand):
                 self._demands[demand.prefix] = demand
+                self._doubtful.add(demand.prefix)
 
     def learned(self) -> tuple[Demand, ...]:
         """Return what a later run may start with: each prefix whose demand is not that of the prefix above it."""
@@ -95,6 +100,15 @@ class AuthMemory:
             for prefix, demand in sorted(self._demands.items())
             if not prefix or not _is_same(demand, self._nearest(_above(prefix)))
         )
+
+    def forget_learned(self, scopes: Sequence[Scope]) -> bool:
+        """Forget what an earlier run learned for ``scopes``, unless this one has met it; tell whether there was any."""
+        prefix = next((prefix for prefix in _prefixes(_place(scopes)) if prefix in self._demands), None)
+        if prefix not in self._doubtful or prefix is None:
+            return False
+        self._doubtful.discard(prefix)
+        del self._demands[prefix]
+        return True
 
     def attach(self, scopes: Sequence[Scope], credential: Credential, now: float) -> Attachment:
         """Decide what a request for ``scopes`` carries."""
@@ -169,8 +183,10 @@ class AuthMemory:
     def keep(self, token: Token, now: float) -> None:
         """Remember a token that was fetched."""
         request = token.request
-        for key in [key for key, held in self._tokens.items() if all(t.refresh_at <= now for t in held)]:
-            self._forget(self._tokens.pop(key))
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP
+            for key in [key for key, held in self._tokens.items() if all(t.refresh_at <= now for t in held)]:
+                self._forget(self._tokens.pop(key))
         held = self._tokens.get(_resource(request.scopes), [])
         self._forget([t for t in held if t.refresh_at <= now])
         self._tokens[_resource(request.scopes)] = [*(t for t in held if t.refresh_at > now), token]
@@ -289,6 +305,7 @@ class AuthMemory:
             self._demands.clear()
         for prefix in _prefixes(name):
             self._demands[prefix] = demand
+            self._doubtful.discard(prefix)
 
     def _check(self, demand: Demand) -> None:
         origin = Origin.of(absolute(demand.realm))

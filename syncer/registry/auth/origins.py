@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from syncer.events import RequestKind
 from syncer.registry.auth.scopes import scopes_of_path
 from syncer.registry.credentials.values import Anonymous
-from syncer.registry.network.addresses import AddressKind, kind_of, kind_of_name, literal
+from syncer.registry.network.addresses import AddressKind, is_trusted, kind_of, kind_of_name, literal
 from syncer.registry.network.urls import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from yarl import URL
 
@@ -30,12 +30,15 @@ _MOST_ORIGINS = 64
 _READING = frozenset({"GET", "HEAD"})
 
 
-def may_see_credentials(origin: Origin) -> bool:
-    """Tell whether another origin may be shown what is kept for its host: over TLS, or on this machine.
+def may_see_credentials(origin: Origin, trusted_hosts: Iterable[str]) -> bool:
+    """Tell whether another origin may be shown what is kept for its host: one that is trusted, over TLS.
 
-    Whoever sits on the way to a registry without TLS can redirect to the name of any other, without TLS
-    too, and answer in its place.
+    A registry could otherwise redirect to any other one that we have credentials for, and have us fetch
+    what is not meant for the target. And whoever sits on the way to a registry without TLS could answer
+    in place of another without TLS, unless that is this machine.
     """
+    if not is_trusted(origin.host, origin.port, trusted_hosts):
+        return False
     try:
         address = literal(origin.host)
     except ValueError:

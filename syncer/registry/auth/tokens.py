@@ -73,6 +73,8 @@ class Tokens:
         self._memory = AuthMemory(home, most_scopes=most_scopes, learned=learned)
         self._flights: dict[TokenRequest, _Flight] = {}
         self._failures: dict[TokenRequest, tuple[float, SyncerError]] = {}
+        #: Tokens that were fetched anew and refused no less, and until when another is not worth asking for.
+        self._useless: dict[str, float] = {}
 
     def learned(self) -> tuple[Demand, ...]:
         """Return what the registry asks for, without any secret, for a later run to start with."""
@@ -98,7 +100,12 @@ class Tokens:
                 return attachment.header
             try:
                 await self._share(attachment.fetch)
-            except Unauthorized:
+            except SyncerError as error:
+                if self._memory.forget_learned(scopes):
+                    # The registry has moved to another token service since, or to none: it will say so itself.
+                    continue
+                if not isinstance(error, Unauthorized):
+                    raise
                 fresh = None if is_renewed else await self._fresh(scopes, credential)
                 if fresh is None:
                     raise
@@ -113,6 +120,8 @@ class Tokens:
             RegistryError, CredentialsError: as :meth:`header`.
         """
         challenges = tuple(challenges)
+        if status == 401 and self._useless.get(used, 0.0) > self._clock():  # noqa: PLR2004 - Unauthorized
+            return None
         if self._memory.learn(scopes, challenges, used, status=status):
             header = await self.header(widened(scopes, challenges))
             if header and header != used:
@@ -133,6 +142,10 @@ class Tokens:
         """Take note that a request was refused for good, for which nothing else will be shown."""
         if len(scopes) > 1:
             self._memory.learn(scopes, challenges, used, status=status)
+        elif status == 401 and used.startswith("Bearer "):  # noqa: PLR2004 - Unauthorized
+            now = self._clock()
+            self._useless = {token: until for token, until in self._useless.items() if until > now}
+            self._useless[used] = now + _REFUSAL_HOLDS
 
     def accepted(self, scopes: tuple[Scope, ...], used: str) -> None:
         """Take note of a request with ``used`` that was answered."""

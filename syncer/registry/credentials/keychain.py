@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -16,7 +17,7 @@ from syncer.registry.credentials.places import named_place, usual_places
 from syncer.registry.credentials.values import Anonymous, Credential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from syncer.registry.credentials.authfile import AuthFile
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: docker's variable that holds a whole configuration file.
 OVERLAY = "DOCKER_AUTH_CONFIG"
+#: Seconds for which files are taken to be as they were when they were looked at.
+_UNCHANGED = 1.0
 
 
 class Keychain:
@@ -35,7 +38,8 @@ class Keychain:
     4. the usual files, in the order of containers-auth.json(5).
 
     Within a file: the helper of ``credHelpers`` or ``credsStore``, then ``auths``, where the longest of
-    ``host/namespace/repository`` … ``host`` wins. Files are read in a thread, and again when they change.
+    ``host/namespace/repository`` … ``host`` wins. Files are read in a thread, and again when they
+    change, which is looked for once a second.
     """
 
     def __init__(
@@ -47,8 +51,9 @@ class Keychain:
         authfile: Path | None = None,
         helpers: Helpers | None = None,
         uid: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what decides where to look; ``environ`` is read now and not again.
+        """Take what decides where to look; ``environ`` is read now and not again, ``clock`` counts seconds.
 
         Raises:
             CredentialsError: when ``$DOCKER_AUTH_CONFIG`` is not valid.
@@ -60,7 +65,9 @@ class Keychain:
         self._overlay = parse_auth_file(overlay, f"${OVERLAY}") if overlay else None
         self._named = named_place(environ, authfile)
         self._usual = usual_places(environ, home, os.getuid() if uid is None else uid)
+        self._clock = clock
         self._readings: dict[Place, Reading] = {}
+        self._look_at = float("-inf")
 
     async def get(self, registry: str, repository: str) -> Credential:
         """Return the credential for ``repository`` of ``registry``; Anonymous when there is none.
@@ -84,7 +91,9 @@ class Keychain:
         host = check_host(registry)
         if host in self._explicit:
             return self._explicit[host]
-        self._readings = await to_thread.run_sync(self._read, self._readings)
+        if refused is not None or self._clock() >= self._look_at:
+            self._readings = await to_thread.run_sync(self._read, self._readings)
+            self._look_at = self._clock() + _UNCHANGED
         for content in self._sources():
             if helper := content.helper(host):
                 credential = await self._helpers.get(helper, host, refused=refused)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncer.errors import CertificateError
+from syncer.errors import CertificateFileError
 from syncer.oci.reference import DOCKER_HUB
 from syncer.registry.settings import HUB_API_HOST
 
@@ -70,7 +70,7 @@ def contexts_of(settings: RegistrySettings) -> Contexts:
     """Load the certificates of a registry; reads files.
 
     Raises:
-        CertificateError: when one cannot be read; the message names the file.
+        CertificateFileError: when one cannot be read; the message names the file.
     """
     tls, host = settings.tls, settings.host
     if tls.ca or tls.cert:
@@ -98,7 +98,7 @@ def find(host: str, folders: tuple[str, ...]) -> Certificates:
     """Return what the first of ``folders`` that has a directory for ``host[:port]`` holds; reads directories.
 
     Raises:
-        CertificateError: when a certificate has no key, a key no certificate, or the directory cannot be read.
+        CertificateFileError: when a certificate has no key, a key no certificate, or the directory cannot be read.
     """
     names = (host, HUB_API_HOST) if host == DOCKER_HUB else (host,)
     for folder in folders:
@@ -112,7 +112,7 @@ def find(host: str, folders: tuple[str, ...]) -> Certificates:
                 if not _exists(directory):
                     # A folder for root alone, as /etc/docker is on many machines.
                     continue
-                raise CertificateError(
+                raise CertificateFileError(
                     f"cannot read the certificates in {directory}: {(error.strerror or str(error)).lower()}",
                     registry=host,
                     hint="Make the directory readable, or name the certificates in the spec ('tls').",
@@ -139,14 +139,14 @@ def _sorted(directory: Path, files: list[str], host: str) -> Certificates:
             authorities.append(str(directory / name))
         elif ending == "cert":
             if f"{stem}.key" not in present:
-                raise CertificateError(
+                raise CertificateFileError(
                     f"the client certificate {directory / name} has no key beside it ({stem}.key)",
                     registry=host,
                     hint=_HINT_FOLDER,
                 )
             pairs.append((str(directory / name), str(directory / f"{stem}.key")))
         elif ending == "key" and f"{stem}.cert" not in present:
-            raise CertificateError(
+            raise CertificateFileError(
                 f"the key {directory / name} has no client certificate beside it ({stem}.cert)",
                 registry=host,
                 hint=_HINT_FOLDER,
@@ -168,7 +168,16 @@ def _loading(file: str, host: str, hint: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise CertificateError(f"cannot load {file} for {host}: {error}", registry=host, hint=hint) from None
+        raise CertificateFileError(f"cannot load {file} for {host}: {_said(error)}", registry=host, hint=hint) from None
+
+
+def _said(error: OSError | ValueError) -> str:
+    """Return the reason in words, without numbers of errors and lines of OpenSSL's source."""
+    if isinstance(error, ssl.SSLError):
+        # OpenSSL has no words for a file without what was looked for in it.
+        words = (error.reason or "it holds no certificate, or no key").replace("_", " ").lower()
+        return words.replace("or crl found", "found")
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
 
 
 def _no_password() -> str:

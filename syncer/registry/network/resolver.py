@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from syncer.errors import UnsafeAddress
+from syncer.errors import ConnectionFailed, UnsafeAddress
 from syncer.registry.network.addresses import (
     AddressKind,
     home_kind,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _HINT = (
     "Only hosts of the same network as the registry's are asked. If this one is meant (a token service or a storage "
-    "of your own), name it in the registry's 'trusted_hosts' in the spec."
+    "of your own), name it in the registry's 'trusted_hosts' in the spec, or give --trusted-hosts."
 )
 _HINT_NEVER = "Nothing there is a registry's business: check the realm and the addresses in its configuration."
 
@@ -93,6 +93,7 @@ class Guard:
 
         Raises:
             UnsafeAddress: when nothing may be sent there.
+            ConnectionFailed: when that depends on the registry's own address, and it has none.
         """
         if origin == self._home:
             return
@@ -148,7 +149,15 @@ class Guard:
     async def _kind_of_home(self) -> AddressKind:
         async with self._lock:
             if not self._home_kinds:
-                found = await self._resolve(self._home.host, self._home.port)
+                try:
+                    found = await self._resolve(self._home.host, self._home.port)
+                except OSError as error:
+                    # Said here: whoever asks is about to connect to somebody else.
+                    raise ConnectionFailed(
+                        f"the name of {self._registry} cannot be resolved: {(error.strerror or str(error)).lower()}",
+                        registry=self._registry,
+                        hint="Check the host's name.",
+                    ) from None
                 self._home_kinds = frozenset(self._classify(ip_address(text)) for text in found)
         return home_kind(self._home_kinds)
 

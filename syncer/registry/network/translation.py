@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 #: What aiohttp and the operating system raise on the way to an answer and through its body.
 FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError, TimeoutError, ValueError)
 #: Hints for the two ways to be wrong about TLS.
-WANTS_TLS = "If it wants TLS, remove 'plain_http: true', or give --no-plain-http."
-WANTS_PLAIN = "If it serves plain HTTP, set 'plain_http: true', or give --plain-http."
+WANTS_TLS = "If it wants TLS, remove 'plain_http: true', or give --no-plain-http (--no-src-…, --no-dest-… in a copy)."
+WANTS_PLAIN = "If it serves plain HTTP, set 'plain_http: true', or give --plain-http (--src-…, --dest-… in a copy)."
 #: What OpenSSL says when the other side does not speak TLS at all.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
@@ -178,8 +178,8 @@ def _of_tls(cause: ssl.SSLError | ssl.CertificateError, place: str) -> tuple[typ
         detail = getattr(cause, "verify_message", "") or _brief(cause)
         return (
             CertificateError,
-            f"the certificate of {place} is not trusted: {detail}",
-            "Set 'tls: {ca: FILE}' in the spec to the authority that signed it, or put that authority into certs.d.",
+            f"the certificate of {place}{',' if ',' in place else ''} is not trusted: {detail}",
+            "Name the authority that signed it: 'tls: {ca: FILE}' in the spec, --ca FILE, or a file in certs.d.",
         )
     if reason in _NOT_TLS:
         return CertificateError, f"{place} does not speak TLS", WANTS_PLAIN

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import aiohttp
 import anyio
@@ -28,8 +30,10 @@ from syncer.registry.network.urls import Origin, redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-    from types import SimpleNamespace
 
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
     from multidict import CIMultiDictProxy
 
     from syncer.events import Observer, RequestKind
@@ -59,6 +63,21 @@ _PROXY_AUTHENTICATION_REQUIRED = 407
 _CONTENT = frozenset({200, 206})
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
+class Timing:
+    """How far one exchange came, and when: seconds by the transport's clock, None for what has not been.
+
+    Attributes:
+        connected_at: it had its connection, and leave to send.
+        is_new: the connection was made for it.
+        answered_at: the headers of its answer were there.
+    """
+
+    connected_at: float | None = None
+    is_new: bool = False
+    answered_at: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpRequest:
     """One request, with every header that is to go out besides aiohttp's own."""
@@ -70,6 +89,7 @@ class HttpRequest:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     #: Awaited between connecting and sending: the last moment to wait.
     ready: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    timing: Timing = field(default_factory=Timing, repr=False, compare=False)
 
 
 class Headway:
@@ -256,8 +276,10 @@ class Transport:
         """Close every connection."""
         sessions, self._sessions = self._sessions, {}
         self._home = self._guard = None
-        for session in sessions.values():
-            await session.close()
+        # A run that is cancelled from outside closes its connections all the same.
+        with anyio.CancelScope(shield=True):
+            for session in sessions.values():
+                await session.close()
 
     @asynccontextmanager
     async def send(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
@@ -310,8 +332,6 @@ class Transport:
 
     async def _exchange(self, request: HttpRequest, origin: Origin) -> aiohttp.ClientResponse:
         proxy = self._proxy(request.url)
-        if self._guard is not None:
-            await self._guard.check(origin)
         session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy))
         headers, proxy_headers = dict(request.headers), None
         body = request.body
@@ -328,6 +348,9 @@ class Transport:
         timeouts = self._settings.timeouts
         with translated(self._settings.host, request.method, request.url, proxy=str(proxy or "")):
             with anyio.fail_after(timeouts.connect * _ADDRESSES_IN_VAIN) as scope:
+                if self._guard is not None:
+                    await self._guard.check(origin)
+                _PATIENCE.set(_Patience(scope, _answer_deadline(request, timeouts), request, self._clock))
                 response = await session.request(
                     request.method,
                     request.url,
@@ -337,8 +360,8 @@ class Transport:
                     timeout=_timeout(request.kind, timeouts),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=proxy_headers,
-                    trace_request_ctx=_Patience(scope, _answer_deadline(request, timeouts), request.ready),
                 )
+                request.timing.answered_at = self._clock()
         if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             response.close()
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
@@ -370,7 +393,7 @@ class Transport:
         context = self._contexts.home if route.is_home else self._contexts.foreign
         resolver = PlainResolver(self._lookup) if route.proxy or not self._guard else GuardedResolver(self._guard)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0,
                 keepalive_timeout=_KEEP_ALIVE,
                 ssl=True if context is None else context,
@@ -383,7 +406,6 @@ class Transport:
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
-            trace_configs=[_tracing()],
         )
         _never_send_twice(session)
         self._sessions[route.key] = session
@@ -428,38 +450,56 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 class _Patience:
     """How long one request is waited for: until it has a connection, then until its answer; our pauses are free."""
 
-    def __init__(self, scope: anyio.CancelScope, answer: float, ready: Callable[[], Awaitable[None]] | None) -> None:
+    def __init__(
+        self, scope: anyio.CancelScope, answer: float, request: HttpRequest, clock: Callable[[], float]
+    ) -> None:
         self._scope = scope
         self._answer = answer
-        self._ready = ready
+        self._ready = request.ready
+        self._timing = request.timing
+        self._clock = clock
 
-    async def connected(self) -> None:
-        """Wait once more for leave to send, over a new connection: making it took a while."""
+    async def connected(self, *, is_new: bool) -> None:
+        """Wait once more for leave to send, as making a connection took a while; then bound the wait for the answer."""
         self._scope.deadline = math.inf
         if self._ready is not None:
             await self._ready()
-        self.sent()
-
-    def sent(self) -> None:
-        """Bound the wait for the answer."""
         self._scope.deadline = anyio.current_time() + self._answer
+        self._timing.is_new = is_new
+        self._timing.connected_at = self._clock()
 
 
-def _tracing() -> aiohttp.TraceConfig:
-    """Return what tells each request's :class:`_Patience` that it has its connection."""
+#: Of the request that the running task sends; aiohttp hands its connector nothing of ours.
+_PATIENCE: ContextVar[_Patience] = ContextVar("_PATIENCE")
 
-    async def created(_session: object, context: SimpleNamespace, _event: object) -> None:
-        patience: _Patience = context.trace_request_ctx
-        await patience.connected()
 
-    async def reused(_session: object, context: SimpleNamespace, _event: object) -> None:
-        patience: _Patience = context.trace_request_ctx
-        patience.sent()
+class _Connector(aiohttp.TCPConnector):
+    """Tells each request's :class:`_Patience` that it has its connection.
 
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(created)
-    trace.on_connection_reuseconn.append(reused)
-    return trace
+    aiohttp's tracing could tell it, too, but loses a new connection whose request is cancelled meanwhile.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._met: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> Connection:
+        """Return a connection over which the request may be sent now."""
+        connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        try:
+            await _PATIENCE.get().connected(is_new=protocol not in self._met)
+            if protocol is not None:
+                self._met.add(protocol)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

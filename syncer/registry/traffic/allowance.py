@@ -179,11 +179,14 @@ class Allowance:
         self._under_way += 1
         try:
             yield
-            # A registry that does not say has no limit for this user.
-            self._is_untold = False
         finally:
             self._under_way -= 1
             self._wake()
+
+    def told(self, kind: RequestKind) -> None:
+        """Take note that a request of ``kind`` was answered: who does not say how many are left has no limit."""
+        if kind in _METERED:
+            self._is_untold = False
 
     def _wake(self) -> None:
         self._changed.set()

@@ -1,8 +1,10 @@
 """How much one registry is asked to do at once.
 
-Two classes: control requests (manifests, tokens, tags, opening an upload) are many and small; data
-is blobs in motion. They have windows of their own, so that a manifest never queues behind a layer.
-A registry that says "too many requests" is left alone as a whole for as long as it asks.
+Three classes: control requests (manifests, tags, opening an upload) are many and small; data is blobs
+in motion; and bulk is those of them that are large. They have windows of their own, so that a manifest
+never queues behind a config, nor a config behind a layer, and each finds its size. How many large
+blobs move at once is what bounds memory: each has its buffers. A registry that says "too many
+requests" is left alone as a whole for as long as it asks.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import random as random_module
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import anyio
+from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -28,38 +30,8 @@ _LONGEST_SPREAD = 1.0
 #: Bounds of the pieces in which bytes pass where there is a ceiling on them, in bytes.
 _SMALLEST_PIECE = 4 * 1024
 _LARGEST_PIECE = 256 * 1024
-
-
-class Window:
-    """At most ``size`` permits are out at once; the size may change at any time."""
-
-    def __init__(self, size: int) -> None:
-        self._limiter = anyio.CapacityLimiter(size)
-
-    @property
-    def size(self) -> int:
-        """How many permits there are."""
-        return int(self._limiter.total_tokens)
-
-    @size.setter
-    def size(self, size: int) -> None:
-        self._limiter.total_tokens = max(1, size)
-
-    @property
-    def used(self) -> int:
-        """How many permits are out."""
-        return self._limiter.borrowed_tokens
-
-    @asynccontextmanager
-    async def permit(self) -> AsyncIterator[None]:
-        """Wait for a permit and hold it."""
-        # A permit belongs to what is done with it, not to the task: one task may hold several.
-        holder = object()
-        await self._limiter.acquire_on_behalf_of(holder)
-        try:
-            yield
-        finally:
-            self._limiter.release_on_behalf_of(holder)
+#: Bytes of a blob that may have buffers of full size in use.
+LARGE = 1024 * 1024
 
 
 class Pace:
@@ -96,19 +68,23 @@ class Limits:
         *,
         control: int,
         data: int,
+        bulk: int = 16,
         requests_per_second: float | None,
         bandwidth: int | None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         rates: Mapping[RequestKind, float] | None = None,
         random: Callable[[], float] = random_module.random,
+        is_fixed: bool = False,
     ) -> None:
-        """Set the ceilings: requests and blobs at once, requests a second, bytes of blobs a second.
+        """Set the ceilings: requests, small and large blobs at once, requests a second, bytes of blobs a second.
 
-        ``rates`` are ceilings in requests a second for single kinds of requests.
+        ``rates`` are ceilings in requests a second for single kinds of requests. With ``is_fixed`` the ceilings
+        on what is under way at once are what the windows begin with, and only overload makes them smaller.
         """
-        self.control = Window(control)
-        self.data = Window(data)
+        self.control = AdaptiveWindow(control, clock=clock, is_fixed=is_fixed)
+        self.data = AdaptiveWindow(data, clock=clock, is_fixed=is_fixed)
+        self.bulk = AdaptiveWindow(bulk, clock=clock, is_fixed=is_fixed)
         self._requests = Pace(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
         self._kinds = {kind: Pace(rate, clock=clock, sleep=sleep) for kind, rate in (rates or {}).items()}
         self._bytes = Pace(bandwidth, clock=clock, sleep=sleep) if bandwidth else None
@@ -118,10 +94,17 @@ class Limits:
         self._paused_until: dict[str, float] = {}
         self._spread: dict[str, float] = {}
 
-    def tighten(self, *, control: int, data: int, requests_per_second: float | None, bandwidth: int | None) -> None:
+    def of_blob(self, size: int) -> AdaptiveWindow:
+        """Return the window for blobs of ``size`` bytes."""
+        return self.bulk if size > LARGE else self.data
+
+    def tighten(
+        self, *, control: int, data: int, bulk: int, requests_per_second: float | None, bandwidth: int | None
+    ) -> None:
         """Take the lower of each ceiling: another who asks this registry was given these."""
-        self.control.size = min(self.control.size, control)
-        self.data.size = min(self.data.size, data)
+        self.control.lower(control)
+        self.data.lower(data)
+        self.bulk.lower(bulk)
         self._requests = self._slower(self._requests, requests_per_second)
         self._bytes = self._slower(self._bytes, bandwidth)
 

@@ -105,6 +105,7 @@ class UploadCalls:
             side=self.repository.side,
             tries=tries,
             is_data=body is not None,
+            blob_size=self.descriptor.size,
         )
 
     def _call(
@@ -131,4 +132,5 @@ class UploadCalls:
             side=self.repository.side,
             tries=tries,
             is_data=body is not None,
+            blob_size=self.descriptor.size,
         )

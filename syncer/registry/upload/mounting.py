@@ -13,6 +13,7 @@ from syncer.errors import (
     RateLimitReached,
     RegistryError,
     StatusError,
+    SyncerError,
     Unauthorized,
 )
 from syncer.registry.capabilities import Capability
@@ -50,14 +51,20 @@ async def begin(repository: RegistryRepository, descriptor: Descriptor, mount_fr
     terms = Terms.of(client.capabilities, client.uploads)
     if not mount_from and first_form(descriptor.size, client.uploads, terms) is UploadForm.SINGLE_POST:
         return UploadSession(repository, descriptor)
-    if _may_mount(calls, source):
-        reply = await _asked(calls, source)
-        if reply is not None and reply.status != ACCEPTED:
-            await check_stored(calls, reply)
+    if not _may_mount(calls, source):
+        return UploadSession(repository, descriptor, await open_session(calls))
+    answer = await _asked(calls, source)
+    if not isinstance(answer, SyncerError):
+        if answer.status != ACCEPTED:
+            await check_stored(calls, answer)
             return BlobOutcome.PRESENT if source == repository.repository else BlobOutcome.MOUNTED
-        if reply is not None and location_of(calls, reply) is not None:
-            return UploadSession(repository, descriptor, Opened.by(calls, reply))
-    return UploadSession(repository, descriptor, await open_session(calls))
+        if location_of(calls, answer) is not None:
+            return UploadSession(repository, descriptor, Opened.by(calls, answer))
+    opened = await open_session(calls)
+    if source != repository.repository and isinstance(answer, Unauthorized | Denied):
+        # Only now is it known that it was the right to the source that is missing.
+        client.capabilities.mounts_refused.add(source)
+    return UploadSession(repository, descriptor, opened)
 
 
 def _may_mount(calls: UploadCalls, source: str) -> bool:
@@ -65,8 +72,8 @@ def _may_mount(calls: UploadCalls, source: str) -> bool:
     return capabilities.offers(Capability.MOUNT) is not False and source not in capabilities.mounts_refused
 
 
-async def _asked(calls: UploadCalls, source: str) -> Reply | None:
-    """Ask for a mount from ``source``; None when that fails, for it may be about the mount."""
+async def _asked(calls: UploadCalls, source: str) -> Reply | SyncerError:
+    """Ask for a mount from ``source``; return what it failed with when that may be about the mount."""
     capabilities = calls.client.capabilities
     is_own = source == calls.repository.repository
     try:
@@ -79,8 +86,6 @@ async def _asked(calls: UploadCalls, source: str) -> Reply | None:
         # A token for one repository only, an old registry, a proxy.
         if is_own and isinstance(error, StatusError) and error.status in _NO_MOUNT:
             capabilities.learn(Capability.MOUNT, offered=False)
-        elif not is_own and isinstance(error, Unauthorized | Denied):
-            capabilities.mounts_refused.add(source)
-        return None
+        return error
     capabilities.learn(Capability.MOUNT, offered=True)
     return reply

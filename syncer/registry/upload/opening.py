@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -98,16 +99,19 @@ async def asked_of_existing(calls: UploadCalls, call: Call) -> Reply:
 async def exchanged(calls: UploadCalls, call: Call) -> Reply:
     """Send a POST that may open an upload; when cancelled meanwhile, wait a moment for where it is, to give it up.
 
-    Otherwise every stop would leave sessions behind that only the registry's own purge removes.
+    Otherwise every stop would leave sessions behind that only the registry's own purge removes. What has not
+    been sent by then is not sent any more.
     """
     reply: Reply | None = None
     failure: SyncerError | None = None
+    departed = anyio.Event()
+    call = replace(call, on_departure=departed.set)
 
     async def hasten(shield: anyio.CancelScope) -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            shield.deadline = anyio.current_time() + ABORT_DEADLINE
+            shield.deadline = anyio.current_time() + (ABORT_DEADLINE if departed.is_set() else 0.0)
 
     try:
         async with anyio.create_task_group() as group:
@@ -121,9 +125,9 @@ async def exchanged(calls: UploadCalls, call: Call) -> Reply:
         # The group swallows a cancellation of its own making only; one from outside is raised here at the latest.
         await anyio.lowlevel.checkpoint_if_cancelled()
     except anyio.get_cancelled_exc_class():
-        if reply is not None and reply.status == ACCEPTED:
-            with anyio.CancelScope(shield=True):
-                await give_up(calls, Opened.by(calls, reply).location, is_cut=False)
+        with anyio.CancelScope(shield=True), suppress(ProtocolViolation):
+            if reply is not None and reply.status == ACCEPTED and (location := location_of(calls, reply)) is not None:
+                await give_up(calls, location, is_cut=False)
         raise
     if failure is not None:
         raise failure

@@ -10,6 +10,7 @@ import anyio
 
 from syncer.errors import ConnectionFailed, DigestMismatch, NotFound, RegistryError, StatusError, SyncerError
 from syncer.events import RequestKind
+from syncer.registry.call import StreamBody
 from syncer.registry.capabilities import Capability
 from syncer.registry.settings import UploadForm
 from syncer.registry.upload import forms
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from syncer.oci.descriptor import Descriptor
-    from syncer.registry.call import Call, Reply, StreamBody
+    from syncer.registry.call import Call, Reply
     from syncer.registry.repository import RegistryRepository
 
     Opener = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
@@ -366,11 +367,8 @@ def _trouble(error: SyncerError, stage: Stage, body: StreamBody) -> _Trouble:
 
 async def _gathered(opener: Opener, size: int) -> bytes:
     async with opener() as chunks:
-        feed = Feed(chunks)
-        parts = []
-        while feed.position < size:
-            parts.append(await feed.take(size - feed.position))
-        return b"".join(parts)
+        # To the end, be it of nothing: who checks the bytes has its say there.
+        return b"".join([chunk async for chunk in StreamBody(chunks, size)])
 
 
 def _holding(data: bytes) -> Opener:

@@ -204,3 +204,32 @@ def test_a_dir_has_no_tags(syncer: Syncer, tmp_path: Path) -> None:
     ran = syncer("list-tags", f"dir:{tmp_path}")
     assert ran.code == 2
     assert "'syncer inspect' shows it" in ran.error
+
+
+def test_a_run_that_cannot_begin_has_failed(syncer: Syncer, tmp_path: Path) -> None:
+    """A file that a registry's settings name and nobody has: the run failed, and nobody interrupted it."""
+    spec = tmp_path / "s.yaml"
+    tls = "{ca: ./missing.pem}"
+    spec.write_text(
+        f"version: 1\nstate: ./s.db\nregistries:\n  a: {{host: 'localhost:1', tls: {tls}}}\n"
+        f"  b: {{host: 'localhost:2', tls: {tls}}}\nsync: [{{from: a/x, to: b/x}}]\n"
+    )
+    ran = syncer("run", str(spec))
+    assert ran.code == 2
+    assert "missing.pem" in ran.error
+    ran = syncer("status", str(spec), "--output", "json")
+    assert [run["status"] for run in json.loads(ran.out)["runs"]] == ["failed"]
+
+
+def test_a_certificate_file_that_is_not_there(syncer: Syncer, tmp_path: Path) -> None:
+    """Nothing was requested, so it is a usage error, on the command line and in a spec alike."""
+    missing = tmp_path / "nope.pem"
+    ran = syncer("inspect", "registry.example/x:v1", "--ca", str(missing))
+    assert (ran.code, str(missing) in ran.error) == (2, True)
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"version: 1\nstate: {tmp_path}/s.db\nregistries:\n  a: {{host: a.example, tls: {{ca: ./nope.pem}}}}\n"
+        "  b: {host: b.example}\nsync:\n  - {from: a/x, to: b/x}\n"
+    )
+    ran = syncer("run", str(spec))
+    assert (ran.code, "nope.pem" in ran.error) == (2, True)

@@ -81,7 +81,24 @@ def test_a_file_that_cannot_be_used_ends_the_command(syncer: Syncer, tmp_path: P
     ran = syncer("list-tags", "localhost:1/app", "--registries-conf", str(tmp_path / "none.conf"))
     assert ran.code == 2
     assert "none.conf: there is no such file" in ran.error
+    assert "'off'" in ran.error
     (tmp_path / "old.conf").write_text("[registries.search]\nregistries = []\n")
     ran = syncer("list-tags", "localhost:1/app", "--registries-conf", str(tmp_path / "old.conf"))
     assert ran.code == 2
     assert "version 1" in ran.error
+
+
+def test_an_image_is_shown_when_only_its_mirror_is_there(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
+    """What the mirror sent is shown although the registry is gone; that more may refer to it is said, not hidden."""
+    with serve("mirror", {"team/api:v1": SAMPLE}) as mirror:
+        # A port of TCP's own: nobody answers, whatever else runs here.
+        file = conf(tmp_path / "r.conf", "127.0.0.1:1", mirror=mirror.host)
+        words = ("inspect", "127.0.0.1:1/team/api:v1", "--registries-conf", str(file))
+        ran = syncer(*words, "--output", "json")
+        assert ran.code == 0, ran.err
+        shown = json.loads(ran.out)
+        assert shown["digest"] == SAMPLE.digest
+        assert "connection refused" in shown["companionsUnknown"]
+        ran = syncer(*words)
+        assert ran.code == 0, ran.err
+        assert "cosign tags: not known, cannot connect to 127.0.0.1:1" in ran.out

@@ -6,13 +6,17 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from tests.support.images import image, index
+from tests.support.scripted import scripted
 from tests.support.world import spec_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from anyio.from_thread import BlockingPortal
 
     from tests.integration.cli.conftest import Ran, Serve
 
@@ -147,3 +151,17 @@ def test_the_demo_touches_no_other_registry(syncer: Syncer, tmp_path: Path) -> N
     ran = syncer("demo", "--spec", str(spec))
     assert ran.code == 2
     assert "none of the demo's own" in ran.error
+
+
+def test_a_plan_that_a_rate_limit_cut_short(syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A registry that wants to be left alone for an hour gives no plan: 75, not 0 or 3."""
+
+    async def refuse(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": "3600"})
+
+    with portal.wrap_async_context_manager(scripted(refuse)) as server:
+        path = tmp_path / "spec.yaml"
+        path.write_text(spec_between(server.address, "target.example", "from: source/x, to: usb/x", layout="./usb"))
+        ran = syncer("plan", str(path), "--detailed-exitcode", "--output", "json")
+    assert ran.code == 75
+    assert json.loads(ran.out)["deferrals"][0]["others"] == 1

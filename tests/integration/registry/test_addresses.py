@@ -13,11 +13,13 @@ import pytest
 from aiohttp import web
 
 from syncer.errors import ConnectionFailed, SyncerError, UnsafeAddress
-from syncer.registry import RegistrySettings
+from syncer.registry import RegistryClient, RegistrySettings
+from syncer.registry.auth.memory import Demand
 from syncer.registry.credentials.values import Basic
 from syncer.registry.network.addresses import AddressKind, kind_of
 from tests.support import images
-from tests.support.scripted import connected, scripted
+from tests.support.observing import Recorder
+from tests.support.scripted import Clock, Keys, connected, scripted
 from tests.support.transfer import opener_of
 
 if TYPE_CHECKING:
@@ -261,6 +263,25 @@ async def test_a_name_that_does_not_exist() -> None:
             with pytest.raises(ConnectionFailed, match="cannot be resolved") as caught:
                 await it.client.repository("a").resolve("1")
         assert caught.value.is_absent
+
+
+async def test_a_registry_without_a_name_whose_token_service_has_an_address() -> None:
+    """What an earlier run learned may lead to an address first: the error is that the registry has no name."""
+    async with scripted(manifest) as service:
+        clock = Clock()
+        client = RegistryClient(
+            RegistrySettings(host="reg.test:5000", plain_http=True),
+            Keys(USER),
+            Recorder(),
+            clock=clock,
+            sleep=clock.sleep,
+            lookup=Names(),
+            learned=[Demand(realm=f"{service.url}/token")],
+        )
+        async with client:
+            with pytest.raises(ConnectionFailed, match=r"the name of reg\.test:5000 cannot be resolved"):
+                await client.repository("a").resolve("1")
+    assert service.seen == []
 
 
 async def test_ipv6() -> None:

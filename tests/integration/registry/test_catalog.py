@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from syncer.errors import Denied, NotFound, ProtocolViolation, ServerFailure, Side, Unauthorized, Unsupported
+from syncer.errors import (
+    Denied,
+    NotFound,
+    ProtocolViolation,
+    ServerFailure,
+    Side,
+    StatusError,
+    Unauthorized,
+    Unsupported,
+)
 from syncer.registry import RegistrySettings
+from syncer.registry.network.proxies import ProxySettings
 from tests.support.scripted import connected, scripted
 
 if TYPE_CHECKING:
@@ -93,3 +103,30 @@ async def test_something_else_is_no_empty_catalog() -> None:
     async with scripted(handler) as server, connected(server.address) as it:
         with pytest.raises(ProtocolViolation, match="no list of repositories"):
             await names(it)
+
+
+async def test_a_server_that_wants_tls_is_not_one_without_a_catalog() -> None:
+    """What Go's servers say to plain HTTP is about TLS, and so is the hint."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=400, text="Client sent an HTTP request to an HTTPS server.\n")
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(StatusError, match="HTTP request to an HTTPS server") as caught:
+            await names(it)
+    assert "--no-plain-http" in caught.value.hint
+    assert "Name the repositories" not in caught.value.hint
+
+
+async def test_a_proxy_that_refuses_is_no_reason_to_name_repositories() -> None:
+    """Whatever is asked through it is refused in the same way: the hint is about the proxy alone."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=407)
+
+    async with scripted(handler) as proxy:
+        settings = RegistrySettings(host="registry.example", plain_http=True, proxies=ProxySettings(http=proxy.url))
+        async with connected("registry.example", settings=settings) as it:
+            with pytest.raises(Denied, match=r"the proxy .* wants a user name and password") as caught:
+                await names(it)
+    assert "Name the repositories" not in caught.value.hint

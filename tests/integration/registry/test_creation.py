@@ -143,6 +143,14 @@ async def test_other_refusals_are_said_as_they_are(status: int, body: Any, kind:
     assert "team" in str(caught.value)
 
 
+async def test_a_registry_that_is_no_harbor_is_told_of() -> None:
+    """Where Harbor's API is not, the setting is what is wrong, and not the name of the project."""
+    async with scripted(Harbor(status=404).handle) as server, harbor_client(server.address) as it:
+        with pytest.raises(RegistryError, match="no API of Harbor's") as caught:
+            await creation_of(it).ensure("team/app")
+    assert "create: harbor" in caught.value.hint
+
+
 async def test_a_redirect_takes_no_password_along() -> None:
     """The credentials are for the registry's own API: nobody that it leads to is asked."""
     other_harbor = Harbor()
@@ -244,10 +252,11 @@ async def test_a_failure_is_told_once_and_without_secrets(programs: Programs) ->
         f' password={CANARY}x https://user:{CANARY}@proxy Bearer {CANARY}{CANARY}" >&2; exit 254',
     )
     creation = programs.creation()
-    with pytest.raises(RegistryError):
+    with pytest.raises(RegistryError) as first:
         await creation.ensure("team/app")
     with pytest.raises(RegistryError, match="could not be created: aws failed with 254: An error") as caught:
         await creation.ensure("team/app")
+    assert caught.value is not first.value
     said = caught.value.paragraph() + repr(caught.value)
     assert "AccessDeniedException" in said
     assert "ecr:CreateRepository" in caught.value.hint
@@ -272,6 +281,23 @@ async def test_there_is_no_tool(programs: Programs) -> None:
     with pytest.raises(RegistryError, match="aws is not installed") as caught:
         await programs.creation().ensure("team/app")
     assert "PATH" in caught.value.hint
+
+
+async def test_there_is_no_program_at_a_path(programs: Programs) -> None:
+    """Who names a path is told of the path, not of the PATH."""
+    missing = str(programs.folder / "missing")
+    with pytest.raises(RegistryError, match=r"there is no program .*missing") as caught:
+        await programs.creation(missing, kind=CreationKind.COMMAND).ensure("team/app")
+    assert "PATH" not in caught.value.hint
+
+
+async def test_a_program_of_the_users_has_no_hint_for_ecr(programs: Programs) -> None:
+    """Its words are its own: what they would mean from AWS's tool is not read into them."""
+    await programs.add("make", "echo AccessDenied; exit 1")
+    with pytest.raises(RegistryError, match="AccessDenied") as caught:
+        await programs.creation("make", "{repository}", kind=CreationKind.COMMAND).ensure("team/app")
+    assert "ecr" not in caught.value.hint
+    assert "'make team/app' by hand" in caught.value.hint
 
 
 async def test_a_tool_that_cannot_be_started(programs: Programs) -> None:

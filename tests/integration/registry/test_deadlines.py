@@ -234,6 +234,34 @@ async def test_a_pause_of_ours_is_no_timeout() -> None:
             assert response.status == 204
 
 
+async def test_a_request_that_is_cancelled_in_a_pause_leaves_no_connection() -> None:
+    """A connection that was made, and over which nothing was sent yet, is closed with the task that waits."""
+    is_closed = anyio.Event()
+    is_waiting = anyio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == b""
+        is_closed.set()
+
+    async def ready() -> None:
+        is_waiting.set()
+        await anyio.sleep_forever()
+
+    async with wire(serve) as address, transport_to(address) as it:
+        request = HttpRequest(kind=RequestKind.PING, method="GET", url=absolute(f"http://{address}/x"), ready=ready)
+
+        async def send() -> None:
+            async with it.send(request):
+                pass
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await is_waiting.wait()
+            group.cancel_scope.cancel()
+        with anyio.fail_after(1):
+            await is_closed.wait()
+
+
 async def test_what_is_left_of_a_body_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of an answer that nobody wants is read for a moment only, and the connection is closed instead."""
     monkeypatch.setattr(transport, "_DRAINING_DEADLINE", 0.02)

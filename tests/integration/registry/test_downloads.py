@@ -176,6 +176,26 @@ async def test_a_signed_address_that_expired() -> None:
     assert given == ["/s3/old", "/s3/old", "/s3/new"]
 
 
+async def test_a_signed_address_that_expired_in_a_pause() -> None:
+    """An address that was given before the storage wanted a pause, and was over after it, is asked for anew."""
+    given: list[float] = []
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        given.append(it.clock.now)
+        if len(given) == 1:
+            # What another download was told meanwhile.
+            it.client.limits.pause(120, storage.url)
+        return web.Response(status=307, headers={"Location": f"{storage.url}/s3?at={it.clock.now}"})
+
+    async def stored(request: web.BaseRequest) -> web.StreamResponse:
+        is_over = it.clock.now > float(request.query["at"]) + 60
+        return web.Response(status=403) if is_over else web.Response(body=DATA)
+
+    async with scripted(stored) as storage, scripted(handler) as server, connected(server.address) as it:
+        assert await read(it) == DATA
+    assert (len(given), len(storage.lines)) == (2, 2)
+
+
 async def test_a_storage_that_refuses_for_good() -> None:
     """A storage that refuses every address is given up after few tries."""
     blob = Breaking(300_000)

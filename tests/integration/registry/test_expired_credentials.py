@@ -10,16 +10,17 @@ import anyio
 import pytest
 from aiohttp import web
 
-from syncer.errors import CredentialsError, Unauthorized
+from syncer.errors import CredentialsError, Side, Unauthorized
 from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.credentials import Helpers, Keychain
+from tests.support import images
 from tests.support.guarded import SAMPLE, guarded_registry
 from tests.support.observing import Recorder
 from tests.support.scripted import Clock, Scripted, scripted
 from tests.support.token_service import token_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -75,12 +76,19 @@ class Cloud:
     def __init__(self) -> None:
         self.valid = "first"
         self.server = Scripted("")
+        #: Answers to a password that has ended, where it is not refused with a challenge.
+        self.ended: Callable[[], web.Response] | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
         expected = base64.b64encode(f"AWS:{self.valid}".encode()).decode()
-        if request.headers.get("Authorization") != f"Basic {expected}":
+        shown = request.headers.get("Authorization")
+        if shown and shown != f"Basic {expected}" and self.ended:
+            return self.ended()
+        if shown != f"Basic {expected}":
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="cloud"'})
+        if request.method == "POST":
+            return web.Response(status=202, headers={"Location": f"{request.path}1"})
         return web.Response(
             content_type=SAMPLE.manifest.media_type,
             headers={"Docker-Content-Digest": SAMPLE.digest, "Content-Length": str(len(SAMPLE.manifest.raw))},
@@ -112,6 +120,21 @@ async def test_password_that_ends(machine: Machine, cloud: Cloud) -> None:
         cloud.valid = "second"
         machine.secret("second")
         await many(client)
+    assert machine.calls == 2
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_password_whose_end_is_told_without_a_challenge(machine: Machine, cloud: Cloud, status: int) -> None:
+    """ECR says in words, with 403, that a password has ended: the helper is asked again."""
+    told = {"errors": [{"code": "DENIED", "message": "Your authorization token has expired. Reauthenticate."}]}
+    cloud.ended = lambda: web.json_response(told, status=status)
+    clock = Clock()
+    async with machine.client(cloud.server.address, clock) as client:
+        repository = client.repository("a", Side.TARGET)
+        await repository.resolve("1")
+        cloud.valid = "second"
+        machine.secret("second")
+        assert not isinstance(await repository.begin_blob(images.blob(b"x")), str)
     assert machine.calls == 2
 
 

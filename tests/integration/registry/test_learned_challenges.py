@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from syncer.events import RequestKind
 from syncer.registry import RegistryClient, RegistrySettings
@@ -102,3 +103,21 @@ async def test_no_ping_is_sent(registry: GuardedRegistry) -> None:
         for name in ("a", "b"):
             await it.client.repository(name).resolve("1")
     assert all(getattr(event, "kind", None) is not RequestKind.PING for event in it.recorder.events)
+
+
+async def test_a_token_service_that_is_gone_is_forgotten(registry: GuardedRegistry, service: TokenService) -> None:
+    """What an earlier run learned must not keep this one out: the registry is asked again, and says where to go."""
+    async with token_service() as former:
+        gone = Demand(realm=former.realm, service="former")
+    async with client_of(registry, [gone]) as client:
+        await client.repository("a").resolve("1")
+        assert client.learned() == (Demand(realm=service.realm, service=SERVICE),)
+
+
+async def test_a_token_service_that_refuses_is_asked_for_anew(registry: GuardedRegistry, service: TokenService) -> None:
+    """The same where the former token service is there, and gives nothing."""
+    async with token_service() as former:
+        former.answer = lambda _: web.Response(status=403)
+        async with client_of(registry, [Demand(realm=former.realm, service="former")]) as client:
+            await client.repository("a").resolve("1")
+            assert client.learned() == (Demand(realm=service.realm, service=SERVICE),)

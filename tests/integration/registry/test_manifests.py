@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from syncer.errors import ImmutableTag, ProtocolViolation, Side
+from syncer.errors import ImmutableTag, ProtocolViolation, RateLimitReached, Side
 from syncer.oci import Digest
 from syncer.registry import RegistrySettings
 from syncer.registry.settings import CreationKind, CreationSettings
@@ -57,6 +57,20 @@ async def test_what_is_there_already_counts_as_written(status: int, code: str, m
     handler = registry(error(status, code, message))
     async with scripted(handler) as server, connected(server.address) as it:
         await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, tag)
+    assert methods(server.lines) == "PUT HEAD"
+
+
+async def test_an_immutable_tag_that_cannot_be_looked_at() -> None:
+    """Where the registry does not say what the tag holds there is no verdict: it is deferred, not blocked."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "PUT":
+            return error(400, "TAG_INVALID", "already exists, and the repository is immutable")
+        return web.Response(status=429, headers={"Retry-After": "3600"})
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        with pytest.raises(RateLimitReached):
+            await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "t")
     assert methods(server.lines) == "PUT HEAD"
 
 

@@ -314,6 +314,17 @@ async def test_a_mirror_lists_where_the_registry_cannot() -> None:
         assert there.counts() == [2, 1]
 
 
+async def test_a_mirror_does_not_list_what_the_registry_has_not() -> None:
+    """A repository that is gone from the registry is gone, although a mirror has kept its tags and signatures."""
+    gone = Shelf(instead=lambda _: web.json_response({"errors": [{"code": "NAME_UNKNOWN"}]}, status=404))
+    async with world(Shelf({"v1": APP}, (SIGNATURE,)), gone) as there:
+        with pytest.raises(NotFound):
+            assert [tag async for tag in there.repository.tags()]
+        assert await there.repository.referrers(APP.digest) == []
+        assert there.counts()[0] == 0
+        assert there.notices() == []
+
+
 async def test_half_a_list_is_no_list() -> None:
     """A registry that fails in the middle of its tags is not completed by somebody else's."""
 

@@ -32,7 +32,7 @@ from syncer.registry import RegistrySettings
 from syncer.registry.capabilities import LIFETIME, Capabilities
 from syncer.registry.hosts import Traits, traits_of
 from tests.support import images
-from tests.support.scripted import connected, scripted
+from tests.support.scripted import connected, cut, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -455,6 +455,23 @@ async def test_deletion() -> None:
     digest = f"/v2/a/manifests/{SAMPLE.digest}"
     assert ["DELETE /v2/a/manifests/1", f"GET {digest}", f"DELETE {digest}"] == server.lines[:3]
     assert sum(line.startswith("PUT") for line in server.lines) == 0
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_lost_answer_to_a_deletion(*, is_there: bool) -> None:
+    """A deletion whose answer is lost is asked for again, and that the tag is gone by then is success."""
+    answers = 0
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal answers
+        answers += 1
+        if answers == 1:
+            cut(request)
+        return web.Response(status=202 if is_there else 404)
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).delete_tag("x")
+    assert len(server.lines) == 2
 
 
 async def test_a_manifest_that_cannot_be_deleted() -> None:

@@ -51,10 +51,10 @@ class Pair:
     back: GuardedRegistry
     service: TokenService
 
-    def client(self, credentials: dict[str, Credential] | None = None) -> RegistryClient:
+    def client(self, credentials: dict[str, Credential] | None = None, *trusted: str) -> RegistryClient:
         """Return a client of the front."""
         known = {self.front.address: USER, **(credentials or {})}
-        settings = RegistrySettings(host=self.front.address, plain_http=True)
+        settings = RegistrySettings(host=self.front.address, plain_http=True, trusted_hosts=trusted)
         clock = Clock()
         return RegistryClient(settings, KeysOf(known), Recorder(), clock=clock, sleep=clock.sleep, random=lambda: 1.0)
 
@@ -94,14 +94,21 @@ async def test_the_other_registry_gets_a_token_of_its_own(pair: Pair) -> None:
 
 
 async def test_nobody_sees_the_credentials_of_another(pair: Pair) -> None:
-    """The password of the registry is seen by it alone, and the token by its own registry alone."""
-    async with pair.client({pair.back.server.address: OTHER}) as client:
+    """The password of a registry is seen by it alone, also that of one that is trusted and led to."""
+    async with pair.client({pair.back.server.address: OTHER}, pair.back.server.address) as client:
         await client.repository("pause").fetch_manifest("3.9")
     basic = {seen.authorization for seen in pair.front.seen}
     bearer = {seen.authorization for seen in pair.back.server.seen}
     assert all(header == "" or header.startswith("Basic dTpjYW5hcnk") for header in basic)
     assert all(header == "" or header.startswith("Bearer ") for header in bearer)
     assert [(asked.user, asked.secret) for asked in pair.service.asked] == [("other", "canary-other")]
+
+
+async def test_a_redirect_is_no_use_of_other_credentials(pair: Pair) -> None:
+    """What is kept for the other registry is not used because the first one leads there, unless it is trusted."""
+    async with pair.client({pair.back.server.address: OTHER}) as client:
+        await client.repository("pause").fetch_manifest("3.9")
+    assert [asked.user for asked in pair.service.asked] == [""]
 
 
 async def test_one_token_for_many(pair: Pair) -> None:

@@ -501,3 +501,20 @@ async def test_a_deleted_referrer_leaves_the_list_of_another_registry(tmp_path: 
             await repository.delete_manifest(SBOM.digest)
             found = (await repository.fetch_manifest(fallback_tag(SAMPLE.digest))).manifests
     assert [SIGNATURE.digest] == [one.digest for one in found]
+
+
+async def test_a_manifest_that_is_not_there_is_no_word_on_the_api() -> None:
+    """The first 404 that speaks of a manifest may be about that one; the second is about the API."""
+    unknown = coded(404, "MANIFEST_UNKNOWN")
+    registry = Registry(unknown, listing(SBOM.manifest), coded(404, "MANIFEST_UNKNOWN"))
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("app", Side.SOURCE)
+        assert await repository.referrers(OTHER.manifest.digest) == []
+        assert await repository.referrers(SAMPLE.manifest.digest) == [SBOM.manifest.referrer_descriptor]
+    never = Registry(coded(404, "MANIFEST_UNKNOWN"), coded(404, "MANIFEST_UNKNOWN"))
+    async with scripted(never.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("app", Side.SOURCE)
+        for _ in range(3):
+            assert await repository.referrers(SAMPLE.manifest.digest) == []
+        assert it.client.capabilities.observed(Capability.REFERRERS) is False
+        assert len([line for line in server.lines if "/referrers/" in line]) == 2

@@ -89,6 +89,18 @@ async def test_success_clears_what_was_denied(registry: GuardedRegistry) -> None
         await repository.push_manifest(manifest, "t9")
 
 
+async def test_refused_upload_is_not_asked_for_again_for_each_image(registry: GuardedRegistry) -> None:
+    """A repository that may be read and not written costs one upload and one mount, however many images are due."""
+    registry.instead = lambda request: web.Response(status=403) if request.method == "POST" else None
+    async with connected(registry.server.address, credential=USER) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        for number in range(20):
+            await repository.resolve(f"t{number}")
+            with pytest.raises(Denied):
+                await repository.begin_blob(images.blob(b"%d" % number))
+    assert sum(seen.method == "POST" and seen.authorization != "" for seen in registry.server.seen) <= 2
+
+
 async def test_head_that_is_denied_says_nothing(registry: GuardedRegistry) -> None:
     """A HEAD answered 403 (Artifactory, for what is not there) is asked again for each tag."""
     registry.instead = lambda request: web.Response(status=403) if request.method == "HEAD" else None
@@ -111,6 +123,43 @@ async def test_refused_token_is_not_fetched_for_each_task(service: TokenService,
     assert len(registry.server.lines) == before + 1
     assert all(isinstance(error, Unauthorized) for error in errors)
     assert before <= 8 * 2
+
+
+async def test_refused_head_does_not_cost_a_token_each(service: TokenService, registry: GuardedRegistry) -> None:
+    """A registry that answers HEAD with 401, whatever the token, has one token replaced in half a minute."""
+    challenge = f'Bearer realm="{service.realm}",service="witness",scope="repository:a:pull"'
+
+    def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge}) if request.method == "HEAD" else None
+
+    async with connected(registry.server.address, credential=USER) as it:
+        repository = it.client.repository("a")
+        await repository.fetch_manifest("1")
+        registry.instead = refuse
+        for number in range(20):
+            with pytest.raises(Unauthorized):
+                await repository.resolve(f"t{number}")
+        assert len(service.asked) == 2
+        it.clock.now += 31
+        with pytest.raises(Unauthorized):
+            await repository.resolve("t")
+        assert len(service.asked) == 3
+        registry.instead = None
+        await repository.resolve("1")
+        assert len(service.asked) == 3
+
+
+async def test_a_challenge_is_looked_for_once() -> None:
+    """Where neither the refusal nor ``/v2/`` brings a challenge, ``/v2/`` is not asked for each image."""
+
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=404 if request.path == "/v2/" else 401)
+
+    async with scripted(refuse) as server, connected(server.address, credential=USER) as it:
+        for number in range(5):
+            with pytest.raises(Unauthorized):
+                await it.client.repository("a").resolve(f"t{number}")
+    assert server.lines.count("GET /v2/") == 1
 
 
 async def test_reason_of_the_refusal_is_told_without_secrets() -> None:

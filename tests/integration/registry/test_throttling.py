@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import time
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from syncer.events import RequestFinished, RetryScheduled
 from syncer.registry import RegistryClient, RegistrySettings, TlsSettings
 from syncer.registry.credentials.values import Basic
 from syncer.registry.standing import Standing, Standings
+from syncer.registry.traffic.allowance import Allowance
 from tests.support import images
 from tests.support.authority import Authority
 from tests.support.observing import Recorder
@@ -92,8 +94,10 @@ class Throttling:
 
 @asynccontextmanager
 async def client_of(server: Scripted, clock: HeldClock, recorder: Recorder) -> AsyncIterator[RegistryClient]:
-    """Give a client that lives by ``clock``."""
-    settings = RegistrySettings(host=server.address, plain_http=True)
+    """Give a client that lives by ``clock``, and that begins with as many requests at once as it may ever send."""
+    settings = RegistrySettings(
+        host=server.address, plain_http=True, connections=32, data_connections=16, is_fixed=True
+    )
     async with RegistryClient(
         settings, Keys(), recorder, clock=clock, sleep=clock.sleep, wall_clock=clock, random=lambda: 0.5
     ) as client:
@@ -380,6 +384,49 @@ async def test_no_pull_is_sent_that_is_not_left() -> None:
         await repository.resolve("latest")
     assert (outcomes.count("pulled"), outcomes.count("deferred"), hub.pulls) == (25, 35, 25)
     assert it.clock.slept == []
+
+
+class Metered(Standing):
+    """How things stand with a registry by any name that is known to count pulls."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        super().__init__(settings)
+        self._pulls = Allowance(settings.host, metered_pulls=True, clock=time.monotonic)
+
+    def allowance(self, place: str = "") -> Allowance:
+        """Return what the registry still allows."""
+        return super().allowance(place) if place else self._pulls
+
+
+async def test_a_refusal_tells_nothing_of_the_pulls_left() -> None:
+    """With one pull left, and a token to be had first, one of twenty parallel pulls goes out with the token."""
+    hub = Hub(1)
+    outcomes: list[str] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/token":
+            return web.json_response({"token": "t", "expires_in": 300})
+        if request.headers.get("Authorization") != "Bearer t":
+            challenge = f'Bearer realm="http://{request.host}/token",service="hub"'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+        return await hub.handle(request)
+
+    async with scripted(handle) as server:
+        settings = RegistrySettings(host=server.address, plain_http=True)
+        async with RegistryClient(settings, Keys(), Recorder(), standing=Metered(settings)) as client:
+            repository = client.repository("library/a", Side.SOURCE)
+
+            async def pull(at: int) -> None:
+                try:
+                    await repository.fetch_manifest(f"v{at}")
+                    outcomes.append("pulled")
+                except RateLimitReached:
+                    outcomes.append("deferred")
+
+            async with anyio.create_task_group() as group:
+                for at in range(20):
+                    group.start_soon(pull, at)
+    assert (outcomes.count("pulled"), outcomes.count("deferred"), hub.pulls) == (1, 19, 1)
 
 
 async def test_the_answer_that_says_that_nothing_is_left() -> None:

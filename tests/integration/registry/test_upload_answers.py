@@ -8,13 +8,13 @@ import pytest
 from aiohttp import web
 
 from syncer.content import BlobOutcome
-from syncer.errors import NotFound, ProtocolViolation, RateLimitReached
+from syncer.errors import Denied, NotFound, ProtocolViolation, RateLimitReached
 from syncer.oci import Digest
 from syncer.registry import RegistrySettings
 from syncer.registry.settings import CreationKind, CreationSettings, UploadForm, UploadSettings
 from tests.support import images
 from tests.support.scripted import connected, cut, scripted
-from tests.support.uploading import Source, Target, described, methods, push
+from tests.support.uploading import Source, Target, described, methods, push, repository_of
 
 if TYPE_CHECKING:
     from tests.support.scripted import Handler
@@ -128,6 +128,20 @@ async def test_a_repository_that_may_not_be_mounted_from_is_remembered() -> None
         await push(it, Source(DATA[2:]), mount_from="c")
     assert methods(server.lines) == "POST POST PUT POST PUT POST PUT"
     assert [("from=" in line) for line in server.lines if line.startswith("POST")] == [True, False, False, True]
+
+
+async def test_a_target_that_may_not_be_pushed_to_says_nothing_of_the_source() -> None:
+    """Where the plain POST is denied as well, it was not the right to the source that was missing."""
+    target = Target(blobs={BLOB.digest: DATA})
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=403) if "/v2/denied/" in request.path else await target.handle(request)
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        with pytest.raises(Denied):
+            await repository_of(it, "denied").begin_blob(BLOB, mount_from="b")
+        assert await push(it, Source(DATA), mount_from="b") is BlobOutcome.MOUNTED
+    assert methods(server.lines) == "POST POST POST"
 
 
 async def test_a_missing_repository_is_created_once() -> None:

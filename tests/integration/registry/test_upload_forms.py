@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from syncer.content import BlobOutcome
-from syncer.errors import StatusError, Unsupported
+from syncer.content import BlobOutcome, verified
+from syncer.errors import DigestMismatch, StatusError, Unsupported
+from syncer.oci import Descriptor
 from syncer.registry import RegistrySettings
 from syncer.registry.capabilities import Capability
 from syncer.registry.hosts import traits_of
 from syncer.registry.settings import UploadForm, UploadSettings
 from tests.support import images
 from tests.support.scripted import connected, scripted
-from tests.support.uploading import Source, Target, described, methods, push
+from tests.support.uploading import Source, Target, described, methods, push, repository_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,6 +74,25 @@ async def test_single_post_of_nothing() -> None:
         await push(it, Source(b""))
     assert methods(server.lines) == "POST"
     assert target.blobs == {described(b"").digest: b""}
+
+
+async def test_single_post_of_nothing_that_should_be_something() -> None:
+    """A blob of no bytes whose digest is not that of nothing is the source's fault, found before anything is sent."""
+    claimed = Descriptor(media_type="application/octet-stream", digest=described(SMALL).digest, size=0)
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[AsyncIterator[bytes]]:
+        async def nothing() -> AsyncIterator[bytes]:
+            yield b""
+
+        yield verified(nothing(), claimed)
+
+    async with pair(Target(single_post=True), host="quay.io") as (server, it):
+        session = await repository_of(it).begin_blob(claimed)
+        assert not isinstance(session, BlobOutcome)
+        with pytest.raises(DigestMismatch, match="arrived as"):
+            await session.send(opener)
+    assert server.lines == []
 
 
 async def test_single_post_is_for_small_blobs() -> None:

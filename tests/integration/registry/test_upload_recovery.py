@@ -9,13 +9,16 @@ import anyio
 import pytest
 from aiohttp import web
 
+from syncer.content import BlobOutcome
 from syncer.errors import ConnectionFailed, DigestMismatch, NotFound, RegistryError, Side
-from syncer.registry import RegistrySettings
+from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.capabilities import Capability
 from syncer.registry.hosts import traits_of
 from syncer.registry.settings import UploadForm, UploadSettings
+from syncer.registry.upload import opening
 from tests.support import images
-from tests.support.scripted import connected, scripted
+from tests.support.observing import Recorder
+from tests.support.scripted import Clock, Keys, connected, scripted
 from tests.support.uploading import Source, Target, described, methods, push, repository_of
 
 if TYPE_CHECKING:
@@ -204,6 +207,26 @@ async def test_too_many_requests_in_the_middle() -> None:
         assert sum(it.clock.slept) >= 7
     assert methods(server.lines) == "POST PATCH PATCH GET PATCH PATCH PATCH PUT"
     assert target.opened == 1
+
+
+async def test_a_session_that_met_a_pause_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """429 to the PUT, and a pause longer than a DELETE has time: the session is deleted after it, not left behind."""
+    monkeypatch.setattr(opening, "ABORT_DEADLINE", 0.02)
+    target = Target(trouble={"PUT": [web.Response(status=429, headers={"Retry-After": "7"})]})
+    async with scripted(target.handle) as server:
+        clock = Clock()
+
+        async def sleep(seconds: float) -> None:
+            await anyio.sleep(0.04)
+            await clock.sleep(seconds)
+
+        settings = RegistrySettings(host=server.address, plain_http=True)
+        async with RegistryClient(settings, Keys(), Recorder(), clock=clock, sleep=sleep) as client:
+            session = await client.repository("a", Side.TARGET).begin_blob(described(DATA))
+            assert not isinstance(session, BlobOutcome)
+            await session.send(Source(DATA))
+    assert methods(server.lines) == "POST PUT DELETE POST PUT"
+    assert target.sessions == {}
 
 
 async def test_a_registry_that_cuts_without_end() -> None:

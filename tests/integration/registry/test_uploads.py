@@ -425,6 +425,45 @@ async def test_a_session_opened_while_we_are_cancelled_is_given_up() -> None:
         assert [MOUNT, delete(1)] == server.lines
 
 
+async def test_a_session_that_cannot_be_found_hides_no_cancellation() -> None:
+    """A Location that must not be gone to, of a session opened while we are cancelled, raises nothing."""
+    asked, cancelled = anyio.Event(), anyio.Event()
+
+    async def handle(_request: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
+        await cancelled.wait()
+        return web.Response(status=202, headers={"Location": "ftp://elsewhere/"})
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        async with anyio.create_task_group() as group:
+            group.start_soon(target(it).begin_blob, BLOB)
+            await asked.wait()
+            group.cancel_scope.cancel()
+            cancelled.set()
+        assert server.lines == [MOUNT]
+
+
+async def test_what_was_not_sent_when_we_are_cancelled_is_not_sent() -> None:
+    """Of thirty POSTs under a window of two, those under way are waited for, and the others never leave."""
+    asked = anyio.Event()
+    registry = Registry()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST":
+            asked.set()
+            await anyio.sleep(0.02)
+        return await registry.handle(request)
+
+    async with scripted(handle) as server:
+        settings = RegistrySettings(host=server.address, plain_http=True, connections=2)
+        async with connected(server.address, settings=settings) as it, anyio.create_task_group() as group:
+            for _ in range(30):
+                group.start_soon(target(it).begin_blob, BLOB)
+            await asked.wait()
+            group.cancel_scope.cancel()
+    assert len([line for line in server.lines if line.startswith("POST")]) <= 2
+
+
 async def test_abort() -> None:
     """Giving a session up is one DELETE, and failures of it are nobody's business; a second one does nothing."""
     registry = Registry(delete=[web.Response(status=500)])

@@ -412,6 +412,24 @@ async def test_an_insecure_mirror_may_have_any_certificate(machine: Machine) -> 
                         await source.resolve("v1")
 
 
+async def test_an_insecure_registry_that_is_out_of_order_is_not_spoken_to_in_the_clear(machine: Machine) -> None:
+    """One that answers its first question with 503 has answered in TLS, and is asked in TLS from then on."""
+    authority = await to_thread.run_sync(Authority, machine.folder)
+    context = await to_thread.run_sync(authority.server, "127.0.0.1")
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/v2/":
+            return web.Response(status=503)
+        return web.Response(body=APP.manifest.raw, content_type=APP.manifest.media_type)
+
+    async with scripted(handler, tls=context) as mirror, embedded(machine.folder / "up") as up:
+        text = rule(up.host) + f'[[registry.mirror]]\nlocation = "{mirror.address}"\ninsecure = true\n'
+        await machine.write("etc/containers/registries.conf", text)
+        async with Opened(machine.surroundings, Recorder()) as opened:
+            source = await opened.source(Reference(registry=up.host, repository="app"))
+            assert (await source.fetch_manifest("v1")).digest == APP.digest
+
+
 async def test_certificates_are_found_where_other_tools_look(machine: Machine) -> None:
     """A registry whose authority is in certs.d needs no word in the spec; without it, it is not trusted."""
     authority = await to_thread.run_sync(Authority, machine.folder)

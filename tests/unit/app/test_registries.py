@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from syncer.app import places
+from syncer.app.places import Opened, Reach
 from syncer.app.registries import client_of_spec, settings_of_host, settings_of_spec
 from syncer.app.surroundings import Surroundings
 from syncer.events import Notice
+from syncer.registry.client import RegistryClient
 from syncer.registry.settings import (
     CreationKind,
     RegistrySettings,
+    TimeoutSettings,
     TlsSettings,
     UploadForm,
     UploadSettings,
@@ -51,12 +56,14 @@ def test_every_key_arrives() -> None:
         declared(
             "{host: a.example, tls: {ca: ca.pem, cert: c.pem, key: k.pem}, trusted_hosts: ['*.s.example:8443'], "
             "upload: {form: single-post, chunk: 1MiB}, create: [make, '{repository}'], "
-            "limits: {connections: 4, requests_per_second: 2, bandwidth: 1MiB/s}}"
+            "limits: {connections: 4, requests_per_second: 2, bandwidth: 1MiB/s}, "
+            "timeouts: {read: 2m, slowest: none}}"
         ),
         PROXIED,
     )
     assert settings.tls == TlsSettings(ca="/base/ca.pem", cert="/base/c.pem", key="/base/k.pem", folders=FOLDERS)
     assert settings.trusted_hosts == ("*.s.example:8443",)
+    assert settings.timeouts == TimeoutSettings(read=120.0, slowest=0)
     assert settings.upload == UploadSettings(form=UploadForm.SINGLE_POST, chunk=1024**2)
     assert settings.creation is not None
     assert (settings.creation.kind, settings.creation.command) == (CreationKind.COMMAND, ("make", "{repository}"))
@@ -117,3 +124,18 @@ def test_taking_any_certificate_is_told_each_run() -> None:
     (notice,) = recorder.of(Notice)
     assert notice.where == "a.example"
     assert "any certificate" in notice.text
+
+
+async def test_the_command_line_can_trust_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command is told to trust is what its client is given."""
+    given: list[RegistrySettings] = []
+
+    class Noting(RegistryClient):
+        def __init__(self, settings: RegistrySettings, *rest: Any, **options: Any) -> None:
+            given.append(settings)
+            super().__init__(settings, *rest, **options)
+
+    monkeypatch.setattr(places, "RegistryClient", Noting)
+    async with Opened(BARE, Recorder()) as opened:
+        await opened.client("a.example", Reach(trusted_hosts=("storage.internal",)))
+    assert [settings.trusted_hosts for settings in given] == [("storage.internal",)]

@@ -61,7 +61,7 @@ def test_nothing_to_do_shows_the_commands(arguments: list[str], capsys: pytest.C
         (["spec", "validat"], ["no such command 'validat'", "Did you mean"]),
         (["copy"], ["missing argument 'SRC'", "syncer copy --help"]),
         (["copy", "a"], ["missing argument 'DST'"]),
-        (["run", "x", "--log-level", "loud"], ["--log-level"]),
+        (["run", "x", "--log-level", "loud"], ["'--log-level': 'loud' is not one of"]),
         (["--output", "human", "run", "x"], ["Options come after the command"]),
         (["run", "x", "--bogus"], ["no such option: --bogus"]),
         (["copy", "a", "b", f"--src-creds={CANARY}"], ["has no option --src-creds", "syncer login"]),

@@ -9,7 +9,7 @@ import pytest
 from syncer.cli import copy as copy_command
 from syncer.cli.options import ReachOptions
 from syncer.cli.serve import parse_address
-from syncer.errors import UsageError
+from syncer.errors import InvalidReference, UsageError
 
 
 def test_a_compound_parameter_is_unfolded() -> None:
@@ -23,6 +23,16 @@ def test_reach_options_become_the_reach_of_the_app() -> None:
     """Every field arrives."""
     reach = ReachOptions(plain_http=False, ca="a", cert="b", key="c", insecure=True).reach()
     assert (reach.plain_http, reach.ca, reach.cert, reach.key, reach.insecure) == (False, "a", "b", "c", True)
+
+
+def test_hosts_to_trust_are_checked() -> None:
+    """Hosts come with commas between, and what is none is a usage error before anything is asked."""
+    assert ReachOptions(trusted_hosts="A.example,*.b.example:8443").reach().trusted_hosts == (
+        "a.example",
+        "*.b.example:8443",
+    )
+    with pytest.raises(InvalidReference):
+        ReachOptions(trusted_hosts="http://a").reach()
 
 
 @pytest.mark.parametrize(

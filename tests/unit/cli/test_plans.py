@@ -9,7 +9,7 @@ from syncer.cli.plans import print_plan
 from syncer.oci import Digest
 from syncer.plan.actions import Action, ActionKind, Reason
 from syncer.plan.document import Plan
-from syncer.telemetry.report import Failure, Report
+from syncer.telemetry.report import Deferral, Failure, Report
 
 if TYPE_CHECKING:
     import pytest
@@ -55,3 +55,13 @@ def test_a_plan_with_failures_is_not_called_complete(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "failed: b/y: no answer. Try later." in out
     assert "Nothing is due. 0 tags looked at. 1 failure: the plan is not complete." in out
+
+
+def test_what_was_not_looked_at_is_not_called_in_sync(capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan that a registry's rate limit cut short says so, and does not say that nothing is due."""
+    deferral = Deferral(registry="a", tags=3, message="a allows no more for now", hint="Run again later.")
+    print_plan(Plan.of([], spec="s"), Report(started=datetime.now(UTC), deferrals=(deferral,)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "deferred: a allows no more for now. Run again later."
+    assert lines[-1].startswith("Nothing that was looked at is due.")
+    assert lines[-1].endswith("3 items deferred: the plan is not complete.")

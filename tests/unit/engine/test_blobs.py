@@ -12,15 +12,15 @@ from syncer.content import BlobOutcome, verified
 from syncer.engine.blobs import BlobMover, data_slots
 from syncer.engine.holdings import Holdings
 from syncer.engine.journal import MemoryJournal
-from syncer.errors import ConnectionFailed, DigestMismatch, RateLimitReached, Side
+from syncer.errors import ConnectionFailed, DigestMismatch, NotFound, RateLimitReached, Side, StateError
 from syncer.events import BlobFinished, BlobProgress
 from syncer.oci import Descriptor, Digest
 from tests.support import images
-from tests.support.memory import MemoryRegistry, MemoryRepository, MemorySession
+from tests.support.memory import MemoryRegistry, MemoryRepository, MemorySession, Operation
 from tests.support.observing import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
 DATA = images.random_bytes(1000)
@@ -36,7 +36,8 @@ class Narrow(MemoryRepository):
         self._order = order
 
     @asynccontextmanager
-    async def data_slot(self) -> AsyncIterator[None]:
+    async def data_slot(self, size: int = 0) -> AsyncIterator[None]:
+        del size
         async with self._window:
             self._order.append(self.registry)
             await anyio.lowlevel.checkpoint()
@@ -148,6 +149,24 @@ async def test_a_session_left_behind_by_a_refused_mount_is_given_up() -> None:
     assert holdings.mount_source("a", BLOB.digest) == "other"
 
 
+async def test_a_session_is_given_up_when_what_was_known_cannot_be_forgotten() -> None:
+    """A stop, or an error of the state, between a mount that was refused and its upload leaves no session open."""
+
+    class Broken(MemoryJournal):
+        async def forget_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
+            raise StateError("no")
+
+    source, target = MemoryRegistry("s"), MemoryRegistry("t", mounts=False)
+    source.blobs["a"] = {BLOB.digest: DATA}
+    holdings = Holdings("t", Broken())
+    await holdings.add("other", [BLOB.digest])
+    mover = BlobMover(holdings, Recorder())
+    mover._has_mounted = True
+    with pytest.raises(StateError):
+        await mover.ensure(BLOB, source.repository("a"), target.repository("a"))
+    assert target.counts("blob-abort") == {"blob-abort": 1}
+
+
 class Flipping(MemoryRepository):
     """A source that gives other bytes for so many times."""
 
@@ -214,6 +233,125 @@ async def test_a_deferral_is_no_verdict_on_a_blob() -> None:
         await mover.ensure(BLOB, Closed(a, "from"), MemoryRepository(b, "to"))
     await mover.ensure(BLOB, Closed(a, "from"), MemoryRepository(b, "to"))
     assert b.blobs["to"] == {BLOB.digest: DATA}
+
+
+# ------------------------------------------------------------------ reading while the upload opens
+
+
+def ready(*, expected: bool = True) -> tuple[MemoryRegistry, MemoryRegistry, BlobMover]:
+    """Return a source that has the blob, a target, and a mover that expects the target to be bare, or not."""
+    source, target = MemoryRegistry("s"), MemoryRegistry("t")
+    source.blobs["a"] = {BLOB.digest: DATA}
+    mover = BlobMover(Holdings("t", MemoryJournal()), Recorder())
+    if expected:
+        mover.expect_bare("a")
+    return source, target, mover
+
+
+async def test_the_source_is_asked_while_the_upload_opens() -> None:
+    """Where the target is expected to be bare, neither request waits for the answer to the other."""
+    source, target, mover = ready()
+    asked = {"blob-get": anyio.Event(), "blob-post": anyio.Event()}
+
+    @asynccontextmanager
+    async def gate(operation: Operation) -> AsyncIterator[None]:
+        if operation.verb in asked:
+            asked[operation.verb].set()
+            for event in asked.values():
+                await event.wait()
+        yield
+
+    source.gate = target.gate = gate
+    with anyio.fail_after(5):
+        await mover.ensure(BLOB, source.repository("a"), target.repository("a"))
+    assert target.blobs["a"] == {BLOB.digest: DATA}
+    assert source.counts() == {"blob-get": 1}
+    assert target.counts() == {"blob-post": 1, "blob-put": 1}
+
+
+async def test_a_repository_that_has_a_blob_after_all_is_asked_first_from_then_on() -> None:
+    """One blob is read in vain at most, not one for each that is there."""
+    source, target, mover = ready()
+    blobs = [images.blob(bytes([at])) for at in range(5)]
+    for at, blob in enumerate(blobs):
+        source.blobs["a"][blob.digest] = target.blobs.setdefault("a", {})[blob.digest] = bytes([at])
+    for blob in blobs:
+        await mover.ensure(blob, source.repository("a"), target.repository("a"))
+        mover.expect_bare("a")
+    assert source.counts() == {"blob-get": 1}
+    assert target.counts() == {"blob-post": 5}
+
+
+async def test_a_blob_that_is_doubted_is_not_read_ahead() -> None:
+    """A recheck asks the target first: most of what it asks for is there."""
+    source, target, mover = ready()
+    target.blobs["a"] = {BLOB.digest: DATA}
+    await mover.ensure(BLOB, source.repository("a"), target.repository("a"), doubted=True)
+    assert source.counts() == {}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_upload_that_opens_for_nothing_is_given_up(is_late: bool) -> None:  # noqa: FBT001 - a parameter
+    """When the source has no such blob, the session is aborted, also when it is opened later than that."""
+    source, target, mover = ready()
+    del source.blobs["a"][BLOB.digest]
+
+    @asynccontextmanager
+    async def gate(operation: Operation) -> AsyncIterator[None]:
+        if operation.verb == ("blob-post" if is_late else "blob-get"):
+            await anyio.wait_all_tasks_blocked()
+        yield
+
+    (target if is_late else source).gate = gate
+    with pytest.raises(NotFound) as caught:
+        await mover.ensure(BLOB, source.repository("a"), target.repository("a"))
+    assert caught.value.side is Side.SOURCE
+    assert target.counts() == {"blob-post": 1, "blob-abort": 1}
+
+
+async def test_a_read_is_given_up_when_no_upload_opens() -> None:
+    """When the target refuses, its error alone leaves, with its side."""
+    source, target, mover = ready()
+    target.fail("blob-post", BLOB.digest, ConnectionFailed("no"))
+    with pytest.raises(ConnectionFailed) as caught:
+        await mover.ensure(BLOB, source.repository("a"), target.repository("a"))
+    assert caught.value.side is Side.TARGET
+    assert target.slots == source.slots == 0
+
+
+async def test_a_replay_after_reading_ahead_reads_again() -> None:
+    """What was opened ahead serves the first reading; a second one opens the blob anew."""
+    source, target, mover = ready()
+    await mover.ensure(BLOB, source.repository("a"), ReplayingRepository(target, "a"))
+    assert target.blobs["a"] == {BLOB.digest: DATA}
+    assert source.counts() == {"blob-get": 2}
+
+
+async def test_a_stop_right_after_the_commit_does_not_lose_the_note() -> None:
+    """Cancelled between the registry's 201 and the record, a run still remembers that the blob is there."""
+    source, target, _ = ready()
+    journal = MemoryJournal()
+
+    class Slow(MemoryJournal):
+        async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
+            await anyio.lowlevel.checkpoint()
+            await journal.record_content(registry, repository, digests)
+
+    with anyio.CancelScope() as scope:
+
+        class Committing(MemorySession):
+            async def send(self, opener: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]) -> None:
+                await super().send(opener)
+                scope.cancel()
+
+        class Stopping(MemoryRepository):
+            async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> MemorySession | BlobOutcome:
+                return Committing(self, descriptor)
+
+        mover = BlobMover(Holdings("t", Slow()), Recorder())
+        await mover.ensure(BLOB, source.repository("a"), Stopping(target, "a"))
+    assert target.blobs["a"] == {BLOB.digest: DATA}
+    assert await journal.held("t", "a", [BLOB.digest]) == {BLOB.digest}
 
 
 async def chunks_of(*parts: bytes) -> AsyncIterator[bytes]:

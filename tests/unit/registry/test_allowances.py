@@ -13,6 +13,8 @@ from multidict import CIMultiDict
 
 from syncer.errors import RateLimitReached
 from syncer.events import RequestKind
+from syncer.registry import RegistrySettings
+from syncer.registry.standing import Standing
 from syncer.registry.traffic.allowance import Allowance, Stated, stated
 
 if TYPE_CHECKING:
@@ -149,6 +151,7 @@ async def test_the_first_pull_tells_for_the_others() -> None:
             most.append(under_way)
             await anyio.lowlevel.checkpoint()
             under_way -= 1
+            allowance.told(RequestKind.MANIFEST_GET)
 
     async with anyio.create_task_group() as group:
         for _ in range(10):
@@ -183,3 +186,13 @@ async def test_no_more_pulls_go_out_than_are_left() -> None:
         for _ in range(10):
             group.start_soon(pull)
     assert (sent, refused, left) == (3, 7, 0)
+
+
+def test_places_that_a_registry_leads_to() -> None:
+    """Of the places that a registry leads to, those are kept that want to be left alone: storages are many."""
+    standing = Standing(RegistrySettings(host="r.example"))
+    assert standing.allowance("https://a") is not standing.allowance("https://a")
+    standing.close(3600.0, "https://a")
+    assert standing.allowance("https://a").refusal(RequestKind.BLOB_GET) is not None
+    assert [standing.allowance(place).refusal(RequestKind.BLOB_GET) for place in ("https://b", "")] == [None, None]
+    assert standing.allowance() is standing.allowance()

@@ -83,6 +83,22 @@ def test_files_that_are_no_certificates(tmp_path: Path) -> None:
     assert "*.crt" in caught.value.hint
 
 
+def test_reasons_are_told_in_words(tmp_path: Path) -> None:
+    """Neither numbers of errors nor lines of OpenSSL's source: what is missing, and where."""
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    missing = tmp_path / "missing.pem"
+    expected = {
+        TlsSettings(ca=str(missing)): f"cannot load {missing} for reg.io: no such file or directory",
+        TlsSettings(ca=str(empty)): f"cannot load {empty} for reg.io: no certificate found",
+        TlsSettings(cert=str(empty)): f"cannot load {empty} for reg.io: it holds no certificate, or no key",
+    }
+    for tls, message in expected.items():
+        with pytest.raises(CertificateError) as caught:
+            contexts_of(RegistrySettings(host="reg.io", tls=tls))
+        assert message == caught.value.message
+
+
 def test_what_is_configured_comes_first(tmp_path: Path) -> None:
     """Where the spec names a file, no directory is read."""
     fill(tmp_path, "reg.io", "me.cert")

@@ -67,6 +67,21 @@ def test_denied_upload_speaks_for_all() -> None:
     assert not is_denied(denials, call("DELETE", "a/manifests/1", "a"))
 
 
+def test_reading_says_nothing_of_a_refused_upload() -> None:
+    """What may be read may still not be written; a write that works, or a repository made anew, ends the denial."""
+    denials = Denials(Now())
+    upload = call("POST", "a/blobs/uploads/", "a")
+    denials.note(upload, DENIED)
+    denials.clear(call("GET", "a/manifests/1", "a"))
+    assert is_denied(denials, upload)
+    assert is_denied(denials, call("POST", "a/blobs/uploads/?mount=x&from=b", "a", "b"))
+    denials.clear(call("PUT", "a/manifests/1", "a"))
+    assert not is_denied(denials, upload)
+    denials.note(upload, DENIED)
+    denials.clear_repository("a")
+    assert not is_denied(denials, upload)
+
+
 def test_refused_token_holds_for_half_a_minute() -> None:
     """What a fresh token was refused is refused again for 30 seconds."""
     clock = Now()

@@ -182,9 +182,9 @@ async def test_the_lower_of_two_ceilings_holds() -> None:
     """Who joins with lower limits lowers them for all; who joins with higher ones changes nothing."""
     clock = Clock()
     some = limits(clock, control=8, data=4, rate=100.0)
-    some.tighten(control=4, data=9, requests_per_second=10.0, bandwidth=1024 * 1024)
-    some.tighten(control=99, data=99, requests_per_second=None, bandwidth=None)
-    assert (some.control.size, some.data.size, some.piece) == (4, 4, 104857)
+    some.tighten(control=4, data=9, bulk=2, requests_per_second=10.0, bandwidth=1024 * 1024)
+    some.tighten(control=99, data=99, bulk=99, requests_per_second=None, bandwidth=None)
+    assert (some.control.size, some.data.size, some.bulk.size, some.piece) == (4, 4, 2, 104857)
     for _ in range(21):
         async with some.request(data=False):
             pass

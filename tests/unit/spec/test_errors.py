@@ -8,6 +8,7 @@ import pytest
 
 from syncer.errors import SpecError
 from syncer.spec import parse_spec
+from syncer.telemetry.redaction import redact
 
 REGISTRIES = """\
 version: 1
@@ -251,6 +252,24 @@ def test_unset_variables_are_told_where_they_stand() -> None:
     assert told(GOOD + '    name: "${N\\x20}"\n')[0].startswith("s.yaml:8:11: sync[0].name: expected ${NAME}")
     text = GOOD + '    name: "a\\\n      ${N}"\n'
     assert told(text)[0] == "s.yaml:9:7: sync[0].name: the variable N is not set"
+
+
+def test_variables_that_are_empty_are_named() -> None:
+    """What is written is quoted, so that it is seen which one; the last lock before the terminal lets it through."""
+    text = registry("{host: a.b, credentials: {username: u, password: '${PASSWORD}'}}")
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, file="s.yaml", base=Path("/base"), environ={"PASSWORD": ""})
+    assert "password: expected a text that is not empty, and '${PASSWORD}' does not give it" in redact(
+        str(caught.value)
+    )
+
+
+def test_hints_survive_the_redaction() -> None:
+    """What they show of a URL with a password is not taken for one."""
+    text = registry("{host: a.b, proxy: p.example}")
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, file="s.yaml", base=Path("/base"), environ={})
+    assert redact(caught.value.hint) == caught.value.hint
 
 
 def test_unused_anchors_need_no_variables() -> None:

@@ -31,6 +31,8 @@ class Machine:
     home: Path
     programs: Path
     environ: dict[str, str] = field(default_factory=dict)
+    #: The time of its keychains, in seconds.
+    now: float = 0.0
 
     def keychain(
         self, *, explicit: Mapping[str, Credential] | None = None, authfile: Path | None = None, timeout: float = 30.0
@@ -38,7 +40,13 @@ class Machine:
         """Return a keychain that sees this machine only."""
         helpers = Helpers(self.environ, timeout=timeout)
         return Keychain(
-            environ=self.environ, home=self.home, explicit=explicit, authfile=authfile, helpers=helpers, uid=UID
+            environ=self.environ,
+            home=self.home,
+            explicit=explicit,
+            authfile=authfile,
+            helpers=helpers,
+            uid=UID,
+            clock=lambda: self.now,
         )
 
     def write(self, name: str, document: Any) -> Path:

@@ -1,0 +1,239 @@
+"""Listing, looking and copying go on at the same time, and cost no request more for it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from syncer.engine.listing import FEW_TAGS, Listing
+from syncer.errors import ServerFailure
+from syncer.events import RepositoryFinished, TagFinished, TagOutcome
+from syncer.oci import Digest
+from syncer.oci.referrers import cosign_tags
+from syncer.spec.selection import TagSelection
+from tests.support import images
+from tests.support.memory import MemoryRegistry, MemoryRepository, Operation
+from tests.support.observing import Recorder
+from tests.unit.engine.test_runs import ONE, World, filled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Paged(MemoryRepository):
+    """A repository whose tag list comes in two pages; the second comes when the event of its registry is set."""
+
+    async def tags(self) -> AsyncIterator[str]:
+        place = self.place
+        assert isinstance(place, PagedRegistry)
+        listed = [tag async for tag in super().tags()]
+        for tag in [*(tag for tag in listed if tag not in place.late), *sorted(place.late & set(listed))]:
+            if tag in place.late:
+                await place.second_page.wait()
+                if place.breaks_off:
+                    raise ServerFailure(status=500)
+            yield tag
+
+
+class PagedRegistry(MemoryRegistry):
+    """A registry of such repositories; the tags of the second page are ``late``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.late: set[str] = set()
+        self.second_page = anyio.Event()
+        self.breaks_off = False
+
+    def repository(self, name: str) -> Paged:
+        """Return a repository."""
+        return Paged(self, name)
+
+    def release_on(self, other: MemoryRegistry, *verbs: str) -> None:
+        """Send the second page once ``other`` is asked one of ``verbs``."""
+
+        @asynccontextmanager
+        async def gate(operation: Operation) -> AsyncIterator[None]:
+            if operation.verb in verbs:
+                self.second_page.set()
+            yield
+
+        other.gate = gate
+
+
+def paged(count: int = 12, late: int = 6) -> tuple[World, PagedRegistry]:
+    """Return a world whose source has ``count`` tags, the last ``late`` of them on a second page."""
+    world = filled(count)
+    source = PagedRegistry("source")
+    source.referrers_api = False
+    source.blobs, source.manifests, source.tagged = world.source.blobs, world.source.manifests, world.source.tagged
+    source.late = {f"v{at:03}" for at in range(count - late, count)}
+    world.source = world.registries["source"] = source
+    return world, source
+
+
+async def test_the_first_blob_moves_before_the_last_tag_is_listed() -> None:
+    """The second page of the tag list is sent only once a blob of the first has arrived: nothing waits for it."""
+    world, source = paged()
+    source.release_on(world.target, "blob-put")
+    with anyio.fail_after(5):
+        outcomes = await world.run(ONE)
+    assert {event.outcome for event in outcomes.values()} == {TagOutcome.COPIED}
+    assert world.target.tagged["mirror/app"] == source.tagged["app"]
+    assert source.counts("head", "tags", "get") == {"tags": 1, "get": 12}
+    assert world.target.counts("head", "tags", "put") == {"tags": 1, "put": 12}
+
+
+async def test_tags_of_the_first_page_are_looked_at_while_the_second_is_fetched() -> None:
+    """Where nothing is due, the tags of one page are asked for on both sides before the next page comes."""
+    world, source = paged()
+    source.second_page.set()
+    await world.run(ONE)
+    source.second_page = anyio.Event()
+    run = await world.prepare(ONE)
+    both = {"source": source, "target": world.target}
+
+    @asynccontextmanager
+    async def gate(_operation: Operation) -> AsyncIterator[None]:
+        if all(registry.counts("head")["head"] >= 6 for registry in both.values()):
+            source.second_page.set()
+        yield
+
+    source.gate = world.target.gate = gate
+    with anyio.fail_after(5):
+        await run.execute()
+    assert source.counts() == world.target.counts() == {"tags": 1, "head": 12}
+
+
+async def test_a_signature_on_the_last_page_still_arrives_before_its_image() -> None:
+    """An image whose content is there waits for the whole list: somebody may have signed it."""
+    world, source = paged()
+    signed = source.tagged["app"]["v000"]
+    signature = cosign_tags(signed)[0]
+    source.store("app", images.artifact(seed="signature"), signature)
+    source.late.add(signature)
+    source.release_on(world.target, "blob-put")
+    with anyio.fail_after(5):
+        await world.run(ONE)
+    written = [operation.about for operation in world.target.log if operation.verb == "put"]
+    assert written.index(signature) < written.index("v000")
+
+
+async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() -> None:
+    """What was begun by then is given up: nobody knows what was signed. The next run completes it."""
+    world, source = paged()
+    source.breaks_off = True
+    source.release_on(world.target, "blob-put")
+    with anyio.fail_after(5):
+        outcomes = await world.run(ONE)
+    (finished,) = world.recorder.of(RepositoryFinished)
+    assert isinstance(finished.error, ServerFailure)
+    assert {event.outcome for event in outcomes.values()} <= {TagOutcome.CANCELLED}
+    assert not world.target.tagged.get("mirror/app")
+    source.breaks_off = False
+    await world.run(ONE)
+    assert world.target.tagged["mirror/app"] == source.tagged["app"]
+
+
+async def test_manifests_are_fetched_ahead_of_blobs() -> None:
+    """While no blob moves, the manifests of further images are fetched, so that the blobs never wait for one."""
+    world = filled(12)
+    base = world.source.manifests["app"][world.source.tagged["app"]["v000"]].layers[0].digest
+
+    @asynccontextmanager
+    async def gate(operation: Operation) -> AsyncIterator[None]:
+        if operation.verb == "blob-get":
+            with anyio.fail_after(5):
+                while world.source.counts("get")["get"] < 12:
+                    await anyio.lowlevel.checkpoint()
+        yield
+
+    world.source.gate = gate
+    await world.run(ONE)
+    assert world.source.counts("get", "blob-get") == {"get": 12, "blob-get": 25}
+    assert base in world.target.blobs["mirror/app"]
+
+
+async def test_the_largest_blob_of_an_image_goes_first() -> None:
+    """What is started last should be what ends soonest."""
+    world = World()
+    sample = images.image(shared=[images.random_bytes(size, size) for size in (10, 3000, 200)])
+    world.source.store("app", sample, "v1")
+    await world.run(ONE)
+    sizes = {digest: len(data) for digest, data in sample.blobs.items()}
+    begun = [sizes[Digest(operation.about)] for operation in world.target.log if operation.verb == "blob-post"]
+    assert begun == sorted(begun, reverse=True)
+
+
+# ------------------------------------------------------------------ the listing by itself
+
+
+def listing(source: MemoryRepository, target: MemoryRepository, *include: str, referrers: bool = True) -> Listing:
+    """Return the listing of a pair."""
+    return Listing(source, target, TagSelection.parse(include=include), Recorder(), referrers=referrers)
+
+
+async def handed_out(lists: Listing) -> list[str]:
+    """Run the listing and return the tags in the order they come."""
+    tags: list[str] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(lists.run)
+        async for batch in lists.batches():
+            tags += batch
+    return tags
+
+
+@pytest.mark.parametrize("count", [FEW_TAGS, FEW_TAGS + 1])
+async def test_whether_the_target_is_listed_depends_on_how_many_tags_are_wanted(count: int) -> None:
+    """Up to four wanted tags are asked for one by one; from the fifth on the target is listed, once."""
+    world = filled(count)
+    lists = listing(world.source.repository("app"), world.target.repository("app"))
+    assert await handed_out(lists) == [f"v{at:03}" for at in range(count)]
+    assert world.target.counts() == ({} if count == FEW_TAGS else {"tags": 1})
+    assert lists.present == (None if count == FEW_TAGS else {})
+
+
+async def test_a_tag_is_handed_out_once_its_presence_is_known() -> None:
+    """What the target has listed already is handed out; what it has not waits for the end of its list."""
+    _, source = paged(12, late=0)
+    target = PagedRegistry("target")
+    target.manifests, target.tagged = {"app": source.manifests["app"]}, {"app": dict(source.tagged["app"])}
+    del target.tagged["app"]["v000"]
+    target.late = {"v011"}
+    lists = listing(source.repository("app"), target.repository("app"))
+    first: list[str] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(lists.run)
+        batches = lists.batches()
+        while len(first) < 10:
+            first += await anext(batches)
+        assert sorted(first) == [f"v{at:03}" for at in range(1, 11)]
+        target.second_page.set()
+        rest = [tag async for batch in batches for tag in batch]
+    assert sorted(rest) == ["v000", "v011"]
+    assert lists.present is not None
+    assert "v000" not in lists.present
+    assert not lists.is_new
+
+
+async def test_literal_tags_without_referrers_are_not_listed_at_all() -> None:
+    """Tags that are all named need no list on either side when nothing is to be looked for beside them."""
+    world = filled(3)
+    lists = listing(world.source.repository("app"), world.target.repository("app"), "v001", "gone", referrers=False)
+    assert await handed_out(lists) == ["v001", "gone"]
+    assert await lists.companions() is None
+    assert not world.source.log
+    assert not world.target.log
+
+
+async def test_each_tag_of_a_run_is_told_once() -> None:
+    """What both lists settle is told like any other tag: once, with its digest, and recorded."""
+    world, source = paged()
+    source.second_page.set()
+    await world.run(ONE)
+    await world.run(ONE)
+    told = world.recorder.of(TagFinished)
+    assert sorted(event.tag for event in told) == sorted(source.tagged["app"])
+    assert {event.digest for event in told} == set(source.tagged["app"].values())
