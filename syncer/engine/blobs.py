@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from anyio import CancelScope, Event
 
-from syncer.content import BlobOutcome, Throttled, verified
+from syncer.content import BlobOutcome, Filed, Linker, Throttled, verified
 from syncer.engine.fanout import Flights, open_group
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
@@ -181,6 +181,9 @@ class BlobMover:
         """Send the blob; its first reading is of ``opened``, when it was opened already."""
         if isinstance(begun, BlobOutcome):
             return begun
+        if await _is_shared(blob, source, target):
+            await begun.abort()
+            return BlobOutcome.MOUNTED
         meter = _Meter(blob, f"{target.registry}/{target.repository}", self._observer)
 
         @asynccontextmanager
@@ -233,6 +236,16 @@ def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
 async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSession | BlobOutcome:
     with blamed_on(Side.TARGET):
         return await target.begin_blob(blob, mount_from=mount_from)
+
+
+async def _is_shared(blob: Descriptor, source: Source, target: Target) -> bool:
+    """Let the target share the file of the source, where both have files; True when it holds the blob now."""
+    if not (isinstance(source, Filed) and isinstance(target, Linker)):
+        return False
+    with blamed_on(Side.SOURCE):
+        file = await source.blob_path(blob.digest)
+    with blamed_on(Side.TARGET):
+        return await target.link_blob(blob, file)
 
 
 async def _give_up(begun: BlobSession | BlobOutcome) -> None:
