@@ -17,6 +17,7 @@ from syncer.errors import DigestMismatch, SizeMismatch
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from syncer.oci.descriptor import Descriptor
     from syncer.oci.digest import Digest
@@ -156,6 +157,35 @@ class ReferrerLister(Protocol):
             artifact_type: only referrers of this type; empty for all.
             known_tags: every ``sha256-…`` tag of the repository, when the caller has listed its tags;
                 spares the request for a tag of the tag schema that is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class Filed(Protocol):
+    """A source whose blobs are files of this machine."""
+
+    async def blob_path(self, digest: Digest) -> Path:
+        """Return the file that holds the blob, or would hold it; nothing is checked.
+
+        Raises:
+            NotFound: when there is no such repository.
+        """
+        ...
+
+
+@runtime_checkable
+class Linker(Protocol):
+    """A target that can share a file with another place instead of writing its bytes once more."""
+
+    async def link_blob(self, descriptor: Descriptor, file: Path) -> bool:
+        """Check the bytes of ``file``, and make it the blob of this repository as well.
+
+        Returns:
+            False when it cannot be shared, or is not the blob: then it is read and written as any other.
+
+        Raises:
+            StorageFull, LayoutError: when the target cannot be written.
         """
         ...
 

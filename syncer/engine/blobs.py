@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from anyio import CancelScope, Event
 
-from syncer.content import BlobOutcome, Throttled, verified
+from syncer.content import BlobOutcome, Filed, Linker, Throttled, verified
 from syncer.engine.fanout import Flights, open_group
 from syncer.engine.readings import Readings
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
@@ -183,6 +183,9 @@ class BlobMover:
         """Send the blob; its first reading is of ``opened``, when it was opened already."""
         if isinstance(begun, BlobOutcome):
             return begun
+        if await _is_shared(blob, source, target):
+            await begun.abort()
+            return BlobOutcome.MOUNTED
         meter = _Meter(blob, _name(target), self._observer)
 
         @asynccontextmanager
@@ -239,6 +242,16 @@ async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSessi
 
 def _name(place: Repository) -> str:
     return f"{place.registry}/{place.repository}"
+
+
+async def _is_shared(blob: Descriptor, source: Source, target: Target) -> bool:
+    """Let the target share the file of the source, where both have files; True when it holds the blob now."""
+    if not (isinstance(source, Filed) and isinstance(target, Linker)):
+        return False
+    with blamed_on(Side.SOURCE):
+        file = await source.blob_path(blob.digest)
+    with blamed_on(Side.TARGET):
+        return await target.link_blob(blob, file)
 
 
 async def _give_up(begun: BlobSession | BlobOutcome) -> None:

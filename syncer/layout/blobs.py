@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import threading
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Bytes read or written per visit to a worker thread.
 CHUNK = 1024 * 1024
+#: Bytes of a file that are checked per visit to a worker thread, which cannot be broken off.
+_CHECKED_AT_ONCE = 16 * CHUNK
 #: Reasons for which a hard link cannot be made where a copy still can.
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})
 
@@ -149,6 +152,22 @@ class BlobFolder:
         self._settle(place)
         return True
 
+    def borrow(self, file: Path) -> Path | None:
+        """Give ``file`` a second name in the scratch folder; None where that cannot be, or would not be wise.
+
+        Only a regular file of our own is shared: whoever owns a file may write to it later.
+        """
+        borrowed = self.scratch / f"blob.{secrets.token_hex(8)}"
+        try:
+            os.link(file, borrowed, follow_symlinks=False)
+        except OSError:
+            return None
+        status = os.lstat(borrowed)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            borrowed.unlink()
+            return None
+        return borrowed
+
     def remove(self, digest: Digest) -> bool:
         """Remove the blob; False when it was not here."""
         place = self.path(digest)
@@ -228,6 +247,53 @@ async def write_blob(folder: BlobFolder, descriptor: Descriptor, chunks: AsyncIt
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(spool.discard)
+
+
+async def share_blob(folder: BlobFolder, descriptor: Descriptor, file: Path) -> bool:
+    """Make ``file`` the blob by a hard link, once its bytes have been checked; False when that cannot be or it is not.
+
+    What is checked is the link, which nobody else knows of, not whatever has the file's name by then.
+
+    Raises:
+        LayoutError: when it cannot be read, or the link cannot be put in place.
+    """
+    borrowed = await run_sync(folder.borrow, file)
+    if borrowed is None:
+        return False
+    try:
+        if not await _holds(borrowed, descriptor):
+            return False
+        await run_sync(folder.adopt, borrowed, descriptor.digest)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(lambda: borrowed.unlink(missing_ok=True))
+    return True
+
+
+async def _holds(file: Path, descriptor: Descriptor) -> bool:
+    """Tell whether ``file`` holds the bytes of ``descriptor``."""
+    handle = await run_sync(files.open_regular, file)
+    if handle is None:
+        return False
+    extent = Extent(handle, path=file)
+    hasher = descriptor.digest.hasher()
+
+    def advance() -> int:
+        """Read and hash on, a while that a stop can wait for; return how many bytes were left."""
+        passed = 0
+        while passed < _CHECKED_AT_ONCE and (chunk := extent.read()):
+            hasher.update(chunk)
+            passed += len(chunk)
+        return passed
+
+    try:
+        left = descriptor.size
+        while left >= 0 and (passed := await run_sync(advance)):
+            left -= passed
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(extent.close)
+    return left == 0 and hasher.hexdigest() == descriptor.digest.encoded
 
 
 class Extent:

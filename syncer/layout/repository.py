@@ -13,6 +13,7 @@ from syncer.layout.store import LayoutStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from syncer.layout.tree import LayoutTree
     from syncer.oci.descriptor import Descriptor
@@ -24,7 +25,8 @@ class LayoutRepository:
     """A repository on disk.
 
     Implements :class:`~syncer.content.Source`, :class:`~syncer.content.Target`,
-    :class:`~syncer.content.ReferrerLister` and :class:`~syncer.content.Deleter`.
+    :class:`~syncer.content.ReferrerLister`, :class:`~syncer.content.Deleter`,
+    :class:`~syncer.content.Filed` and :class:`~syncer.content.Linker`.
     """
 
     def __init__(self, place: LayoutTree | LayoutStore, repository: str = "") -> None:
@@ -75,6 +77,10 @@ class LayoutRepository:
         async with store.read_blob(descriptor.digest) as chunks:
             yield chunks
 
+    async def blob_path(self, digest: Digest) -> Path:
+        """Return the file that holds the blob, or would hold it."""
+        return (await self._store()).blob_path(digest)
+
     async def tags(self) -> AsyncIterator[str]:
         """Yield every tag, in lexical order."""
         for tag in (await self._store()).tags():
@@ -118,6 +124,14 @@ class LayoutRepository:
         if await origin.blob_size(descriptor.digest) != descriptor.size:
             return False
         return await store.link(origin, descriptor.digest)
+
+    async def link_blob(self, descriptor: Descriptor, file: Path) -> bool:
+        """Share ``file`` by a hard link, once its bytes have been checked; False where that cannot be.
+
+        Raises:
+            StorageFull, LayoutError: when the repository cannot be made or written.
+        """
+        return await (await self._store(create=True)).share(file, descriptor)
 
     async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
         """Write a manifest, and ``tag`` when given.

@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 
 from syncer.errors import ContentError, LayoutError, NotFound
 from syncer.layout import files
-from syncer.layout.blobs import absent, reading, write_blob
+from syncer.layout.blobs import absent, reading, share_blob, write_blob
 from syncer.layout.graph import find_manifest, stated_media_type
 from syncer.layout.index import Put, Remove, Untag
 from syncer.layout.ledger import LAYOUT_FILE, Ledger
@@ -136,6 +136,11 @@ class LayoutStore:
             return self._ledger.blobs.link(origin._ledger.blobs, digest)
 
         return await run_sync(share)
+
+    async def share(self, file: Path, descriptor: Descriptor) -> bool:
+        """Make ``file``, whoever's it is, the blob of this layout as well, see :func:`~syncer.layout.blobs.share_blob`."""
+        await run_sync(self._ledger.begin)
+        return await share_blob(self._ledger.blobs, descriptor, file)
 
     async def write_blob(self, descriptor: Descriptor, chunks: AsyncIterator[bytes]) -> None:
         """Write a blob that the caller verifies; it is in place when ``chunks`` has ended normally, else not at all.
