@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.provision import libraries
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -110,7 +112,8 @@ with open(told, "w") as file:
 
 def version(*command: str) -> str:
     """Return the first line of what a command says of its version."""
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    environ = {**os.environ, "LD_LIBRARY_PATH": libraries()}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     return ran.stdout.partition("\n")[0].strip()
 
 
@@ -120,6 +123,8 @@ def _environ(folder: Path) -> Mapping[str, str]:
         "PATH": os.environ.get("PATH", os.defpath),
         # Syncer as it is beside us, not as it may be installed.
         "PYTHONPATH": str(Path(__file__).parents[1]),
+        "LD_LIBRARY_PATH": libraries(),
+        "CONTAINERS_REGISTRIES_CONF": os.devnull,
         "HOME": str(folder),
         "TMPDIR": str(folder),
         # As root, skopeo keeps what it learns of blobs in one file of the whole system: every run would
