@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test security matrix check fmt bench clean
+.PHONY: help install demo test security matrix check fmt bench profile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,12 @@ fmt: install ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## measure against skopeo on the same servers
-	$(BIN)/python -m benchmarks
+bench: install ## measure against skopeo on the same servers (ARGS=--quick for minutes instead of an hour)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+profile: install ## show where the time of a first sync and of a large layer goes
+	@test -x .cache/profile/bin/py-spy || { $(PYTHON) -m venv .cache/profile && .cache/profile/bin/python -m pip install --quiet --disable-pip-version-check 'py-spy>=0.4'; } || echo "no py-spy: cProfile instead" >&2
+	$(BIN)/python -m benchmarks profile $(ARGS)
 
 clean: ## remove what was built or installed
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist build htmlcov .coverage*

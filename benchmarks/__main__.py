@@ -10,14 +10,15 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import growth, workloads
+from benchmarks import growth, table, workloads
 from benchmarks.measure import version
-from benchmarks.peers import SyncerRun
 from benchmarks.provision import Missing, find
-from benchmarks.table import render
+from benchmarks.summary import summarize
 from benchmarks.workloads import Stage, Workload
 
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from benchmarks.measure import Measurement
+    from benchmarks.workloads import Part
 
-_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made by mkdtemp
 _GROWTH = (1_000, 10_000, 100_000)
-_NOTE = """\
-x: ratio to syncer run; below 1 is better than syncer. peak MB: the largest process (xargs runs 16 of them).
-source, target: requests that the registry answered; least: those that the protocol asks for. read MB: what the
-source sent. MB/s: the bytes of all blobs, each once, over the wall time."""
+#: What else this program does, by its first argument.
+_COMMANDS = ("publish", "profile", "sweep")
 
 #: By name, how a workload is made at a scale from 0 to 1.
 _MAKERS: dict[str, tuple[Callable[[float], Workload], ...]] = {
@@ -48,53 +47,92 @@ _MAKERS: dict[str, tuple[Callable[[float], Workload], ...]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; return 0, or 2 when something that is needed is missing, or 1 when a tool fails."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Servers and folders are cleaned up on the way out, also when somebody ends us politely.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    if arguments and arguments[0] in _COMMANDS:
+        command: Callable[[Sequence[str]], int] = import_module(f"benchmarks.{arguments[0]}").main
+        return command(arguments[1:])
+    options = _options(arguments)
     try:
         for program in ("docker-registry", "skopeo", "xargs", "curl"):
             find(program)
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2
-    # Servers and folders are cleaned up on the way out, also when somebody ends us politely.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
     facts = _facts(options)
-    names = options.workloads or [*_MAKERS, "W7"]
-    measurements: list[Measurement] = []
-    least: dict[str, tuple[int, int]] = {}
     try:
-        for name in names:
-            for make in _MAKERS.get(name, ()):
-                workload = make(options.scale)
-                least.update(zip(workload.parts, workload.least, strict=False))
-                measurements += _rounds(workload, options.rounds)
-            if name == "W7":
-                measurements += _growth(options.scale)
+        parts, measurements = _measure(options)
     except RuntimeError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
-    print(_headline(facts), render(measurements, least, SyncerRun().name), _NOTE, sep="\n\n")
+    document = {**facts, "parts": parts, "measurements": [one.to_json() for one in measurements]}
     options.out.mkdir(parents=True, exist_ok=True)
     result = options.out / f"{facts['when']}.json"
-    document = {**facts, "least": least, "measurements": [one.to_json() for one in measurements]}
-    result.write_text(json.dumps(document, indent=2) + "\n")
-    print(f"\nwritten to {result}")
+    result.write_text(json.dumps(document, indent=1) + "\n")
+    print(_headline(facts), table.text(summarize([document])), table.NOTE, f"written to {result}", sep="\n\n")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Syncer and its peers on the same servers, in the same minutes."
+        prog="python -m benchmarks",
+        description="Syncer and its peers on the same servers, in the same minutes.",
+        epilog=f"Also: python -m benchmarks {'|'.join(_COMMANDS)} --help",
     )
     parser.add_argument(
         "workloads", nargs="*", metavar="W", help=f"{', '.join(_MAKERS)} or W7 (all; W2 is measured with W1)"
     )
-    parser.add_argument("--rounds", type=_positive, default=5, help="how often everything is measured (%(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="a part of the size of everything (%(default)s)")
+    parser.add_argument("--rounds", type=_positive, help="how often everything is measured (5)")
+    parser.add_argument("--growth-rounds", type=_positive, default=1, help="the same for W7 (%(default)s)")
+    parser.add_argument("--scale", type=float, help="a part of the size of everything (1.0)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, twice: minutes, and no more")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes (benchmarks/results)"
     )
-    return parser
+    options = parser.parse_args(arguments)
+    options.workloads = options.workloads or [*_MAKERS, "W7"]
+    if unknown := set(options.workloads) - {*_MAKERS, "W7"}:
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    options.rounds = options.rounds or (2 if options.quick else 5)
+    options.scale = options.scale or (0.1 if options.quick else 1.0)
+    return options
+
+
+def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Measurement]]:
+    """Measure all that is asked for; return the parts of the workloads with their least, and what was measured."""
+    _warm_up()
+    parts: list[dict[str, Any]] = []
+    measurements: list[Measurement] = []
+    for name in options.workloads:
+        for make in _MAKERS.get(name, ()):
+            workload = make(options.scale)
+            parts += [_part(workload, part) for part in workload.parts]
+            measurements += _rounds(workload, options.rounds)
+        if name == "W7":
+            parts += [{"key": "W7", "title": step.title, "moves": step.is_first} for step in growth.STEPS]
+            measurements += _growth(options.scale, options.growth_rounds)
+    return parts, measurements
+
+
+def _part(workload: Workload, part: Part) -> dict[str, Any]:
+    return {
+        "key": workload.key,
+        "title": part.title,
+        "least_source": part.bound.source,
+        "least_target": part.bound.target,
+        "least_seconds": round(part.bound.seconds, 3),
+        "moves": part.moves,
+        "is_within": workload.is_within,
+        "size": workload.size,
+    }
+
+
+def _warm_up() -> None:
+    """Let every tool do something small: what is read and compiled once should not count, and all should work."""
+    for workload in (workloads.first_and_again(2), workloads.large_layer(100_000, is_secure=True)):
+        _rounds(workload, 1, tell=False)
 
 
 def _positive(text: str) -> int:
@@ -108,39 +146,38 @@ def _scaled(number: int, scale: float) -> int:
     return max(1, int(number * scale))
 
 
-def _rounds(workload: Workload, rounds: int) -> list[Measurement]:
+def _rounds(workload: Workload, rounds: int, *, tell: bool = True) -> list[Measurement]:
     """Let the tools take turns; in each round another one begins."""
     measurements: list[Measurement] = []
     with (
-        tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=_base()) as name,
+        tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=workloads.in_memory()) as name,
         Stage.set_up(workload, Path(name)) as stage,
     ):
         for number in range(rounds):
             first = number % len(workload.peers)
-            for peer in (*workload.peers[first:], *workload.peers[:first]):
+            turns = (*workload.peers[first:], *workload.peers[:first], *([] if number else workload.once))
+            for peer in turns:
                 for measurement in stage.measure(peer, number):
-                    _tell(f"round {number + 1}: {peer.name}: {measurement.workload}", measurement)
+                    if tell:
+                        _tell(f"round {number + 1}: {peer.name}: {measurement.workload}", measurement)
                     measurements.append(measurement)
-    parts, order = list(workload.parts), [peer.name for peer in workload.peers]
+    parts, order = [part.title for part in workload.parts], [peer.name for peer in (*workload.peers, *workload.once)]
     return sorted(measurements, key=lambda one: (parts.index(one.workload), order.index(one.peer), one.round))
 
 
-def _growth(scale: float) -> list[Measurement]:
+def _growth(scale: float, rounds: int) -> list[Measurement]:
     found: list[Measurement] = []
-    for tags in _GROWTH:
-        with tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=_base()) as name:
-            for measurement in growth.measure(_scaled(tags, scale), Path(name)):
-                _tell(f"{measurement.peer}: {measurement.workload}", measurement)
-                found.append(measurement)
-    return sorted(found, key=lambda one: (one.workload, one.facts["tags"]))
+    for number in range(rounds):
+        for tags in _GROWTH:
+            with tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=workloads.in_memory()) as name:
+                for measurement in growth.measure(_scaled(tags, scale), number, Path(name)):
+                    _tell(f"{measurement.peer}: {measurement.workload}", measurement)
+                    found.append(measurement)
+    return sorted(found, key=lambda one: (one.facts["tags"], one.round))
 
 
 def _tell(what: str, measurement: Measurement) -> None:
     print(f"{what}: {measurement.usage.wall:.2f} s", file=sys.stderr)
-
-
-def _base() -> Path | None:
-    return _IN_MEMORY if _IN_MEMORY.is_dir() else None
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:
@@ -150,18 +187,29 @@ def _facts(options: argparse.Namespace) -> dict[str, Any]:
         "scale": options.scale,
         "machine": {
             "cpus": os.cpu_count(),
+            "processor": _processor(),
             "load": os.getloadavg(),
-            "in_memory": _IN_MEMORY.is_dir(),
+            "in_memory": workloads.in_memory() is not None,
             "system": platform.platform(),
             "python": platform.python_version(),
         },
         "versions": {
             "syncer": version(sys.executable, "-m", "syncer", "--version"),
             "skopeo": version(find("skopeo"), "--version"),
-            "docker-registry": version(find("docker-registry"), "--version"),
-            "curl": version(find("curl"), "--version"),
+            # It begins with its path, and curl goes on with its libraries.
+            "docker-registry": version(find("docker-registry"), "--version").partition(" ")[2],
+            "curl": " ".join(version(find("curl"), "--version").split()[:2]),
         },
     }
+
+
+def _processor() -> str:
+    """Return the processor's name, as Linux tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.machine()
 
 
 def _headline(facts: dict[str, Any]) -> str:

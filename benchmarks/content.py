@@ -29,9 +29,10 @@ from syncer.oci.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from benchmarks.servers import Server
-    from syncer.content import Target
+    from syncer.content import Source, Target
     from syncer.events import Event
 
 #: Images that are pushed, or checked, at once.
@@ -119,15 +120,15 @@ def fill(server: Server, repositories: Iterable[Repository]) -> None:
     async def push_all() -> None:
         async with _opened() as opened:
             for repository in repositories:
-                target = await opened.target(
-                    Reference(registry=server.direct, repository=repository.name), _reach(server)
-                )
+                reference = Reference(registry=server.direct, repository=repository.name)
+                target = await opened.target(reference, _reach(server))
                 # What they share is there once the first of them is.
-                await _push(target, repository.images[0])
-                limiter = anyio.CapacityLimiter(_WIDTH)
+                first, *others = repository.images
+                await _push(target, first, frozenset())
+                there = frozenset(blob.descriptor.digest for blob in first.blobs)
                 async with anyio.create_task_group() as group:
-                    for one in repository.images[1:]:
-                        group.start_soon(_limited, limiter, target, one)
+                    for at in range(_WIDTH):
+                        group.start_soon(_push_some, target, others[at::_WIDTH], there)
 
     anyio.run(push_all)
 
@@ -139,13 +140,14 @@ def count_wrong(server: Server, repositories: Iterable[Repository]) -> int:
         wrong = 0
         async with _opened() as opened:
             for repository in repositories:
-                source = await opened.source(
-                    Reference(registry=server.direct, repository=repository.name), _reach(server)
-                )
+                reference = Reference(registry=server.direct, repository=repository.name)
+                source = await opened.source(reference, _reach(server))
                 wanted = {one.tag: one.manifest.digest for one in repository.images}
+                tags = [tag async for tag in source.tags()]
                 found: dict[str, Digest] = {}
-                async for tag in source.tags():
-                    found[tag] = (await source.resolve(tag)).digest
+                async with anyio.create_task_group() as group:
+                    for at in range(_WIDTH):
+                        group.start_soon(_resolve_some, source, tags[at::_WIDTH], found)
                 wrong += sum(found.get(tag) != wanted.get(tag) for tag in found.keys() | wanted.keys())
         return wrong
 
@@ -162,13 +164,20 @@ def _reach(server: Server) -> Reach:
     return Reach(plain_http=server.ca is None, ca=str(server.ca or ""))
 
 
-async def _limited(limiter: anyio.CapacityLimiter, target: Target, one: Image) -> None:
-    async with limiter:
-        await _push(target, one)
+async def _push_some(target: Target, some: Sequence[Image], there: AbstractSet[Digest]) -> None:
+    for one in some:
+        await _push(target, one, there)
 
 
-async def _push(target: Target, one: Image) -> None:
+async def _resolve_some(source: Source, tags: Sequence[str], found: dict[str, Digest]) -> None:
+    for tag in tags:
+        found[tag] = (await source.resolve(tag)).digest
+
+
+async def _push(target: Target, one: Image, there: AbstractSet[Digest]) -> None:
     for blob in one.blobs:
+        if blob.descriptor.digest in there:
+            continue
         session = await target.begin_blob(blob.descriptor, mount_from=target.repository)
         if not isinstance(session, BlobOutcome):
             await session.send(partial(_chunks, blob.make()))

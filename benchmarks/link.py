@@ -57,8 +57,20 @@ class Direction:
         self._most = _BUFFER + int(2 * line.delay * (line.rate or _FAST))
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
-        self.origin: asyncio.Transport | None = None
-        self.end: asyncio.Transport | None = None
+        self._origin: asyncio.Transport | None = None
+        self._end: asyncio.Transport | None = None
+        self._is_over = False
+        #: The other way of the same connection.
+        self.back: Direction | None = None
+
+    def begin_at(self, origin: asyncio.Transport) -> None:
+        """Take what comes from ``origin``."""
+        self._origin = origin
+
+    def lead_to(self, end: asyncio.Transport) -> None:
+        """Deliver to ``end`` from now on, also what arrived before it was connected."""
+        self._end = end
+        self._go_on()
 
     def send(self, data: bytes) -> None:
         """Let ``data`` travel; empty data is the end of the stream."""
@@ -66,39 +78,53 @@ class Direction:
         self._queue.append((arrival, data))
         self._waiting += len(data)
         self._throttle()
-        if self._timer is None:
-            self._timer = self._loop.call_at(arrival, self._deliver)
+        self._go_on()
 
     def stop(self, *, full: bool) -> None:
         """Stop or go on: the receiver's buffer is ``full``, or is no longer."""
         self._is_stopped = full
-        if not full and self._timer is None and self._queue:
-            self._timer = self._loop.call_at(self._queue[0][0], self._deliver)
+        self._go_on()
         self._throttle()
+
+    def close(self) -> None:
+        """Give up both ends; what is in their buffers is still sent."""
+        for transport in (self._origin, self._end):
+            if transport is not None:
+                transport.close()
+
+    def _go_on(self) -> None:
+        if self._timer is None and self._queue and not self._is_stopped and self._end is not None:
+            self._timer = self._loop.call_at(self._queue[0][0], self._deliver)
 
     def _deliver(self) -> None:
         self._timer = None
         now = self._loop.time()
-        while self._queue and not self._is_stopped and self._queue[0][0] <= now:
+        while self._queue and not self._is_stopped and self._end is not None and self._queue[0][0] <= now:
             _, data = self._queue.popleft()
             self._waiting -= len(data)
-            if self.end is None or self.end.is_closing():
-                continue
-            if data:
-                self.end.write(data)
-            elif self.end.can_write_eof():
-                self.end.write_eof()
-        if self._queue and not self._is_stopped:
-            self._timer = self._loop.call_at(self._queue[0][0], self._deliver)
+            if data and not self._end.is_closing():
+                self._end.write(data)
+            elif not data:
+                self._finish(self._end)
+        self._go_on()
         self._throttle()
 
+    def _finish(self, end: asyncio.Transport) -> None:
+        """End the stream; a connection that has ended both ways, or whose origin is gone, is closed."""
+        self._is_over = True
+        is_gone = self._origin is None or self._origin.is_closing()
+        if is_gone or (self.back is not None and self.back._is_over):  # noqa: SLF001 - of the same class
+            self.close()
+        elif not end.is_closing() and end.can_write_eof():
+            end.write_eof()
+
     def _throttle(self) -> None:
-        if self.origin is None or self.origin.is_closing():
+        if self._origin is None or self._origin.is_closing():
             return
-        if self._waiting > self._most and self.origin.is_reading():
-            self.origin.pause_reading()
-        elif self._waiting <= self._most // 2 and not self.origin.is_reading():
-            self.origin.resume_reading()
+        if self._waiting > self._most and self._origin.is_reading():
+            self._origin.pause_reading()
+        elif self._waiting <= self._most // 2 and not self._origin.is_reading():
+            self._origin.resume_reading()
 
 
 class Endpoint(asyncio.Protocol):
@@ -110,14 +136,16 @@ class Endpoint(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection as the origin of one direction and the end of the other."""
-        self._outward.origin = self._inward.end = cast("asyncio.Transport", transport)
+        own = cast("asyncio.Transport", transport)
+        self._outward.begin_at(own)
+        self._inward.lead_to(own)
 
     def data_received(self, data: bytes) -> None:
         """Let what came in travel on."""
         self._outward.send(data)
 
     def eof_received(self) -> bool:
-        """Pass the end on, and keep the other direction open."""
+        """Pass the end on; the other direction stays open until it has ended too."""
         self._outward.send(b"")
         return True
 
@@ -151,6 +179,7 @@ class Link:
         # The handshake: the client believes to be connected at once, but nothing it sends arrives before.
         opens_at = loop.time() + 2 * self._there.delay + self._there.delay
         there, back = Direction(self._there, loop, opens_at), Direction(self._back, loop, opens_at)
+        there.back, back.back = back, there
         task = loop.create_task(self._connect(there, back))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -161,8 +190,7 @@ class Link:
         try:
             await loop.create_connection(lambda: Endpoint(back, there), self._host, self._port)
         except OSError:
-            if there.origin is not None:
-                there.origin.abort()
+            there.close()
 
 
 async def serve(host: str, port: int, *, delay: float, rate: float) -> None:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.provision import libraries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from benchmarks.servers import Traffic
 
@@ -23,7 +25,10 @@ _LIMIT = 1800.0
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a command took; ``memory`` is the peak resident size, in bytes, of its largest process."""
+    """What a command took: ``wall`` and ``cpu`` in seconds, children included.
+
+    ``memory`` is the peak resident size, in bytes, of the largest of its processes.
+    """
 
     wall: float
     cpu: float
@@ -107,10 +112,22 @@ with open(told, "w") as file:
 
 def version(*command: str) -> str:
     """Return the first line of what a command says of its version."""
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    environ = {**os.environ, "LD_LIBRARY_PATH": libraries()}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     return ran.stdout.partition("\n")[0].strip()
 
 
 def _environ(folder: Path) -> Mapping[str, str]:
     # No credentials, proxies or settings of whoever runs this.
-    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "TMPDIR": str(folder)}
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        # Syncer as it is beside us, not as it may be installed.
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "LD_LIBRARY_PATH": libraries(),
+        "CONTAINERS_REGISTRIES_CONF": os.devnull,
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        # As root, skopeo keeps what it learns of blobs in one file of the whole system: every run would
+        # know what others did. This makes it look at HOME.
+        "_CONTAINERS_ROOTLESS_UID": "1000",
+    }

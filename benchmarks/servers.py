@@ -15,13 +15,13 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.provision import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from benchmarks.certificates import Certificate
 
@@ -38,19 +38,34 @@ _KINDS = (
     ("/manifests/", "manifest"),
     ("/tags/list", "tags"),
     ("/referrers/", "referrers"),
+    ("/v2/_catalog", "catalog"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """What a server was asked: requests by kind, as ``blob GET``, and the bytes of its answers."""
+    """What a server was asked: requests by kind, as ``blob GET``, the bytes of its answers, and those it took.
+
+    ``sent`` are the bodies of the answers, by the access log. ``taken`` is what the kernel says that the
+    process has read: requests with their heads (within TLS, with its framing), and the few small files
+    that the registry looks at; 0 where the kernel does not say.
+    """
 
     requests: Counter[str]
-    sent: int
+    sent: int = 0
+    taken: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain data."""
-        return {"requests": dict(self.requests), "sent": self.sent}
+        return {"requests": dict(self.requests), "sent": self.sent, "taken": self.taken}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """How far a server was: bytes of its log, and bytes that it had read."""
+
+    logged: int = 0
+    read: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,38 +76,45 @@ class Server:
     direct: str
     log: Path | None = None
     ca: Path | None = None
+    pid: int = 0
 
     @property
     def scheme(self) -> str:
         """``https`` for a server with a certificate."""
         return "https" if self.ca else "http"
 
-    def mark(self) -> int:
-        """Return the end of the log as it is now, in bytes."""
+    def mark(self) -> Mark:
+        """Return how far the server is now, when it has said all that it has to say."""
         if self.log is None:
-            return 0
-        time.sleep(_LOG_SECONDS)
-        return self.log.stat().st_size
+            return Mark()
+        size = -1
+        while size != (size := self.log.stat().st_size):
+            time.sleep(_LOG_SECONDS)
+        return Mark(logged=size, read=_bytes_read(self.pid))
 
-    def traffic(self, since: int) -> Traffic:
+    def traffic(self, since: Mark) -> Traffic:
         """Return what was asked since the mark."""
         requests: Counter[str] = Counter()
-        sent = 0
-        if self.log is not None:
-            time.sleep(_LOG_SECONDS)
-            with self.log.open("rb") as log:
-                log.seek(since)
-                text = log.read().decode(errors="replace")
-            for access in _ACCESS.finditer(text):
-                requests[_kind(access["method"], access["path"])] += 1
-                # The log gives a HEAD the size that a GET would have had.
-                sent += int(access["size"]) if access["method"] != "HEAD" else 0
-        return Traffic(requests=requests, sent=sent)
+        if self.log is None:
+            return Traffic(requests=requests)
+        until, sent = self.mark(), 0
+        with self.log.open("rb") as log:
+            log.seek(since.logged)
+            text = log.read(until.logged - since.logged).decode(errors="replace")
+        for access in _ACCESS.finditer(text):
+            requests[_kind(access["method"], access["path"])] += 1
+            # The log gives a HEAD the size that a GET would have had.
+            sent += int(access["size"]) if access["method"] != "HEAD" else 0
+        return Traffic(requests=requests, sent=sent, taken=until.read - since.read)
 
 
 @contextmanager
-def docker_registry(folder: Path, certificate: Certificate | None = None) -> Iterator[Server]:
+def docker_registry(
+    folder: Path, certificate: Certificate | None = None, *, seed: Path | None = None
+) -> Iterator[Server]:
     """Run docker-registry over a new ``folder`` until the end of the block; the folder goes with it.
+
+    It begins with a copy of what the registry over the folder ``seed`` holds; empty without.
 
     Raises:
         RuntimeError: when it does not start.
@@ -101,6 +123,8 @@ def docker_registry(folder: Path, certificate: Certificate | None = None) -> Ite
     last_words = ""
     for _ in range(_ATTEMPTS):
         folder.mkdir(parents=True)
+        if seed is not None:
+            shutil.copytree(seed / "data", folder / "data")
         port = _free_port()
         config, log = folder / "config.yml", folder / "access.log"
         tls = f", tls: {{certificate: '{certificate.chain}', key: '{certificate.key}'}}" if certificate else ""
@@ -119,7 +143,9 @@ def docker_registry(folder: Path, certificate: Certificate | None = None) -> Ite
         try:
             if _answers(process, port):
                 host = f"127.0.0.1:{port}"
-                yield Server(host=host, direct=host, log=log, ca=certificate.ca if certificate else None)
+                yield Server(
+                    host=host, direct=host, log=log, ca=certificate.ca if certificate else None, pid=process.pid
+                )
                 return
         finally:
             _stop(process)
@@ -129,15 +155,15 @@ def docker_registry(folder: Path, certificate: Certificate | None = None) -> Ite
 
 
 @contextmanager
-def embedded_registry(folder: Path) -> Iterator[Server]:
-    """Run Syncer's own registry over a new ``folder`` until the end of the block; the folder goes with it."""
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "syncer.server", str(folder), "--listen", "127.0.0.1:0", "--not-durable"]
-    try:
-        with _announced(command) as host:
-            yield Server(host=host, direct=host)
-    finally:
-        shutil.rmtree(folder)
+def embedded_registry(folder: Path, *, listen: str = "127.0.0.1:0", tag_digests: bool = False) -> Iterator[Server]:
+    """Run Syncer's own registry over ``folder`` until the end of the block; the folder stays.
+
+    With ``tag_digests`` its lists of tags tell what the tags stand for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "syncer.server", str(folder), "--listen", listen, "--not-durable"]
+    with _announced([*command, "--tag-digests"] if tag_digests else command) as host:
+        yield Server(host=host, direct=host)
 
 
 @contextmanager
@@ -168,6 +194,15 @@ def _kind(method: str, path: str) -> str:
         if part in path:
             return f"{kind} {method}"
     return "ping" if path.partition("?")[0] == "/v2/" else "other"
+
+
+def _bytes_read(pid: int) -> int:
+    """Return how many bytes the process has read, from sockets and from files, as the kernel counts."""
+    try:
+        fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    except OSError:
+        return 0
+    return int(fields["rchar"])
 
 
 def _free_port() -> int:

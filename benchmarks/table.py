@@ -1,78 +1,149 @@
-"""Results as tables of medians, with their spread and their ratio to Syncer's, and the least beside them."""
+"""Summaries as tables: of text for a terminal, of Markdown for the page."""
 
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from benchmarks.measure import Measurement
-    from benchmarks.servers import Traffic
+    from benchmarks.summary import Row, Section, Summary
 
 _MEGA = 1_000_000
-_HEADINGS = ("", "wall s", "min..max", "x", "CPU s", "x", "peak MB", "source", "target", "read MB", "MB/s")
+_HEADINGS = ("", "wall s", "min..max", "x", "CPU s", "x", "peak MB", "source", "target", "sent MB", "taken MB", "MB/s")
+_GROWTH = ("", "wall s", "min..max", "ms/tag", "CPU s", "peak MB", "source", "least", "target", "least")
+_GLANCE = ("", "Syncer s", "best of skopeo", "s", "x", "Syncer's requests", "least")
+
+NOTE = """\
+x: ratio to syncer run; above 1 is worse than Syncer. CPU: of the tool and its children, without the registries.
+peak MB: the largest process (xargs runs many). source, target: requests that the registry answered. sent: bodies
+that the source sent; taken: what the target read. MB/s: the bytes of all blobs, each once, over the wall time."""
+
+Cells: TypeAlias = tuple[str, ...]
 
 
-def render(measurements: Sequence[Measurement], least: Mapping[str, tuple[int, int]], reference: str) -> str:
-    """Return the tables of all workloads; ratios are to the peer ``reference``, where it takes part.
-
-    ``least`` has the requests that the protocol asks for, to the source and to the target.
-    """
-    workloads = dict.fromkeys(one.workload for one in measurements)
+def text(summary: Summary) -> str:
+    """Return all workloads as tables of text."""
     return "\n\n".join(
-        _workload(workload, [one for one in measurements if one.workload == workload], least.get(workload), reference)
-        for workload in workloads
+        "\n".join((section.title, _text(_rows(section)), *(f"    {line}" for line in kinds(section))))
+        for section in summary.sections
     )
 
 
-def _workload(title: str, measurements: Sequence[Measurement], least: tuple[int, int] | None, reference: str) -> str:
-    by_peer: dict[str, list[Measurement]] = {}
-    for one in measurements:
-        by_peer.setdefault(one.peer, []).append(one)
-    own = by_peer.get(reference, measurements)
-    rows = [_HEADINGS, *(_row(peer, rounds, own) for peer, rounds in by_peer.items())]
-    if least is not None:
-        bound = ("least", "", "", "", "", "", "", *(f"{count}" for count in least), "", "")
-        rows.append(bound)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    lines = [title]
+def markdown(section: Section) -> str:
+    """Return a workload as a table of Markdown."""
+    return _markdown(_rows(section))
+
+
+def glance(summary: Summary) -> str:
+    """Return a line of Markdown for each workload that has peers: Syncer, the best of them, the least."""
+    rows: list[Cells] = [_GLANCE]
+    for section in summary.sections:
+        own, peer = section.own, section.best_peer
+        if own is None or peer is None:
+            continue
+        mine, theirs = median(own.wall), median(peer.wall)
+        least = [section.least_source, section.least_target]
+        rows.append((
+            section.title,
+            f"{mine:.2f}",
+            peer.peer,
+            f"{theirs:.2f}",
+            f"{theirs / mine:.2f}",
+            _both(section, [total(own.source), total(own.target)]),
+            _both(section, least),
+        ))  # fmt: skip
+    return _markdown(rows)
+
+
+def kinds(section: Section) -> list[str]:
+    """Return a line for each tool: its requests by kind, to the source and to the target."""
+    lines = []
+    for row in section.rows:
+        sides = [row.source] if section.is_within else [row.source, row.target]
+        asked = " | ".join(", ".join(f"{count:,.0f} {kind}" for kind, count in side.items()) for side in sides)
+        lines.append(f"{row.peer}: {asked}")
+    return lines
+
+
+def total(requests: Mapping[str, float]) -> float:
+    """Return how many requests there were of all kinds."""
+    return sum(requests.values())
+
+
+def _both(section: Section, counts: Sequence[float]) -> str:
+    """Return the counts of both sides, or of the one registry that is both."""
+    return f"{counts[0]:,.0f}" if section.is_within else " + ".join(f"{count:,.0f}" for count in counts)
+
+
+def _rows(section: Section) -> list[Cells]:
+    if any(row.tags for row in section.rows):
+        return [_GROWTH, *(_growth(row) for row in section.rows)]
+    own = section.own or section.rows[0]
+    rows = [_HEADINGS, *(_row(section, row, own) for row in section.rows)]
+    seconds = section.least_seconds
+    wall = (f"{seconds:.2f}", "", f"{seconds / median(own.wall):.2f}") if seconds else ("", "", "")
+    target = "same" if section.is_within else f"{section.least_target:,}"
+    return [*rows, ("least", *wall, "", "", "", f"{section.least_source:,}", target, *_least_bytes(section), "")]
+
+
+def _least_bytes(section: Section) -> Cells:
+    size = section.size if section.moves else 0
+    return (f"{size / _MEGA:.1f}", "same" if section.is_within else f"{size / _MEGA:.1f}")
+
+
+def _row(section: Section, row: Row, own: Row) -> Cells:
+    wall, cpu = median(row.wall), median(row.cpu)
+    return (
+        row.peer,
+        f"{wall:.2f}",
+        _range(row.wall),
+        f"{wall / median(own.wall):.2f}",
+        f"{cpu:.2f}",
+        f"{cpu / median(own.cpu):.2f}",
+        f"{row.memory / _MEGA:.0f}",
+        f"{total(row.source):,.0f}",
+        "same" if section.is_within else f"{total(row.target):,.0f}",
+        f"{row.sent / _MEGA:.1f}",
+        f"{row.taken / _MEGA:.1f}",
+        f"{section.size / _MEGA / wall:.0f}" if section.moves else "",
+    )
+
+
+def _growth(row: Row) -> Cells:
+    wall = median(row.wall)
+    return (
+        row.peer,
+        f"{wall:.2f}",
+        _range(row.wall),
+        f"{1000 * wall / row.tags:.3f}",
+        f"{median(row.cpu):.2f}",
+        f"{row.memory / _MEGA:.0f}",
+        f"{total(row.source):,.0f}",
+        f"{row.least_source:,}",
+        f"{total(row.target):,.0f}",
+        f"{row.least_target:,}",
+    )
+
+
+def _range(seconds: Sequence[float]) -> str:
+    return f"{min(seconds):.2f}..{max(seconds):.2f}" if len(seconds) > 1 else "once"
+
+
+def _text(rows: Sequence[Cells]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
     for row in rows:
         first, *others = (
             cell.rjust(width) if column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         lines.append("  ".join(["  " + first, *others]).rstrip())
-    lines.append("  requests by kind, source | target")
-    for peer, rounds in by_peer.items():
-        source, target = (", ".join(_kinds([getattr(one, side) for one in rounds])) for side in ("source", "target"))
-        lines.append(f"    {peer.ljust(widths[0])}  {source} | {target}")
     return "\n".join(lines)
 
 
-def _row(peer: str, rounds: Sequence[Measurement], own: Sequence[Measurement]) -> tuple[str, ...]:
-    walls = [one.usage.wall for one in rounds]
-    wall, cpu = median(walls), median(one.usage.cpu for one in rounds)
-    own_wall, own_cpu = median(one.usage.wall for one in own), median(one.usage.cpu for one in own)
-    speed = median(one.facts.get("bytes_per_second", 0.0) for one in rounds)
-    return (
-        peer,
-        f"{wall:.2f}",
-        f"{min(walls):.2f}..{max(walls):.2f}",
-        f"{wall / own_wall:.2f}",
-        f"{cpu:.2f}",
-        f"{cpu / own_cpu:.2f}",
-        f"{max(one.usage.memory for one in rounds) / _MEGA:.0f}",
-        f"{median(one.source.requests.total() for one in rounds):.0f}",
-        f"{median(one.target.requests.total() for one in rounds):.0f}",
-        f"{median(one.source.sent for one in rounds) / _MEGA:.1f}",
-        f"{speed / _MEGA:.0f}" if speed else "",
-    )
-
-
-def _kinds(traffic: Sequence[Traffic]) -> Iterator[str]:
-    """Yield each kind of request with its median count, the most frequent first."""
-    counts = {kind: median(one.requests[kind] for one in traffic) for one in traffic for kind in one.requests}
-    for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        yield f"{count:.0f} {kind}"
+def _markdown(rows: Sequence[Cells]) -> str:
+    headings, *others = ([cell.replace("|", r"\|") for cell in row] for row in rows)
+    rule = ["---", *["--:"] * (len(headings) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *others))

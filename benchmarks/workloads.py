@@ -8,22 +8,24 @@ Syncer grows with the number of tags is W7, in :mod:`benchmarks.growth`.
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import content
 from benchmarks.certificates import certificate as make_certificate
 from benchmarks.measure import Measurement, measured
-from benchmarks.peers import CurlPipe, Job, Pair, SkopeoCopies, SkopeoSync, SyncerRun
+from benchmarks.peers import CurlPipe, Job, KnowingSkopeoCopies, Pair, SkopeoCopies, SkopeoSync, SyncerRun
 from benchmarks.servers import docker_registry, linked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from benchmarks.certificates import Certificate
+    from benchmarks.content import Repository
     from benchmarks.peers import Peer
     from benchmarks.servers import Server
 
@@ -33,21 +35,52 @@ UNIQUE_BYTES = 20_000
 #: A round trip of 50 ms, and a gigabit a second.
 DELAY = 0.025
 GIGABIT = 125_000_000.0
+#: Processes of skopeo at a long round trip, and pipes of curl on a wide link.
+_MANY = 64
+_PIPES = 16
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made by mkdtemp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The least that a part of a workload takes: requests to the source and to the target, and seconds.
+
+    The requests are those of a client that is told the repositories (for W4: a pattern), knows nothing
+    else beforehand, and looks before it writes. To the source: a list of tags for each repository, a
+    HEAD for each tag that turns out to be unchanged or a GET for each manifest that is needed, a GET for
+    each different blob. To the target: one look at each repository (a list of its tags, or a HEAD where
+    there is only one), a HEAD for each tag that is there already, POST and PUT for each different blob or
+    one POST that mounts it, and a PUT for each tag. docker-registry 2.8 takes no blob in one request.
+
+    ``seconds`` is what the bytes of the blobs take on the link, 0 where there is none with a bound.
+    """
+
+    source: int
+    target: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One thing that is measured; ``moves`` tells whether blobs have to be sent for it."""
+
+    title: str
+    bound: Bound
+    moves: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """A workload, and the parts it is measured in: jobs on the same target, one after the other.
 
-    ``least`` is what the protocol asks for at least, in requests to the source and to the target, for
-    each part; None where it is not counted.
+    A peer in ``once`` is measured in the first round only: it takes so long that its spread does not matter.
     """
 
     key: str
-    parts: Sequence[str]
+    parts: Sequence[Part]
     pairs: Sequence[Pair]
     peers: Sequence[Peer]
-    least: Sequence[tuple[int, int]] = ()
+    once: Sequence[Peer] = ()
     entries: Sequence[str] = ()
     is_within: bool = False
     is_secure: bool = False
@@ -57,8 +90,7 @@ class Workload:
     @property
     def size(self) -> int:
         """Bytes of the blobs, each once."""
-        blobs = {digest: blob for pair in self.pairs for digest, blob in pair.source.blobs.items()}
-        return sum(blob.descriptor.size for blob in blobs.values())
+        return _size(pair.source for pair in self.pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,40 +119,46 @@ class Stage:
         """
         workload = self.workload
         with ExitStack() as stack:
-            target = self.source
-            if not workload.is_within:
-                target = stack.enter_context(docker_registry(self.folder / "target", self.certificate))
+            # Within one registry, every tool has a new copy of it.
+            seed = self.folder / "source" if workload.is_within else None
+            target = stack.enter_context(docker_registry(self.folder / "target", self.certificate, seed=seed))
+            source = target if workload.is_within else self.source
             ends = [
                 stack.enter_context(linked(server, delay=workload.delay, rate=workload.rate))
                 if workload.delay
                 else server
-                for server in (self.source, target)
+                for server in (source, target)
             ]
-            folder = Path(tempfile.mkdtemp(prefix=f"{peer.name.split()[0]}-", dir=self.folder))
-            # Within one registry every tool has a place of its own in every round.
-            root = f"{folder.name.lower().replace('_', '')}/" if workload.is_within else ""
-            pairs = [Pair(source=pair.source, target=f"{root}{pair.target}") for pair in workload.pairs]
-            entries = [entry.replace("ROOT/", root) for entry in workload.entries]
-            job = Job(source=ends[0], target=ends[1], pairs=pairs, entries=entries, folder=folder)
+            folder = Path(tempfile.mkdtemp(prefix="home-", dir=self.folder))
+            stack.callback(shutil.rmtree, folder)
+            job = Job(source=ends[0], target=ends[1], pairs=workload.pairs, entries=workload.entries, folder=folder)
+            if isinstance(peer, KnowingSkopeoCopies):
+                measured(peer.preparation(job), folder)
             command = peer.command(job)
             for part in workload.parts:
-                marks = self.source.mark(), target.mark()
+                marks = source.mark(), target.mark()
                 usage = measured(command, folder)
                 yield Measurement(
-                    workload=part,
+                    workload=part.title,
                     peer=peer.name,
                     round=number,
                     usage=usage,
-                    source=self.source.traffic(marks[0]),
+                    source=source.traffic(marks[0]),
                     target=target.traffic(marks[1]),
-                    facts={"bytes_per_second": workload.size / usage.wall},
                 )
-                if isinstance(peer, CurlPipe):
-                    # It brings one blob, and no image.
-                    continue
-                expected = [content.Repository(name=pair.target, images=pair.source.images) for pair in pairs]
-                if wrong := content.count_wrong(target, expected):
-                    raise RuntimeError(f"{peer.name} left {wrong} tags that are not what they should be")
+                # curl brings blobs, and no image; the registry has checked them.
+                if not isinstance(peer, CurlPipe):
+                    self._check(peer, target)
+
+    def _check(self, peer: Peer, target: Server) -> None:
+        expected = [content.Repository(name=pair.target, images=pair.source.images) for pair in self.workload.pairs]
+        if wrong := content.count_wrong(target, expected):
+            raise RuntimeError(f"{peer.name} left {wrong} tags that are not what they should be")
+
+
+def in_memory() -> Path | None:
+    """Return a folder in memory, where the system has one."""
+    return IN_MEMORY if IN_MEMORY.is_dir() else None
 
 
 def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
@@ -131,15 +169,24 @@ def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
         for number in range(tags)
     )
     repository = content.Repository(name="bench/app", images=images)
-    blobs = len(repository.blobs)
     far = f" at {2000 * delay:.0f} ms" if delay else ""
+    prefix = "W5, " if delay else ""
     return Workload(
         key="W5" if delay else "W1",
-        parts=(f"{'W5, W1' if delay else 'W1'}: first sync{far}", f"{'W5, W2' if delay else 'W2'}: nothing new{far}"),
+        parts=(
+            Part(title=f"{prefix}W1: first sync of {tags} tags{far}", bound=_first_bound(repository)),
+            Part(
+                title=f"{prefix}W2: nothing new in {tags} tags{far}",
+                bound=Bound(source=1 + tags, target=1 + tags),
+                moves=False,
+            ),
+        ),
         pairs=(Pair(source=repository, target=repository.name),),
-        peers=(SyncerRun(), SkopeoSync(), SkopeoCopies()),
-        # The list of tags and the manifests; blobs once, each a POST and a PUT.
-        least=((1 + tags + blobs, 1 + 2 * blobs + tags), (1 + tags, 1 + tags)),
+        # Where round trips are long, more processes may be better than the customary number, and one is slow.
+        peers=(
+            (SyncerRun(), SkopeoCopies(), SkopeoCopies(_MANY)) if delay else (SyncerRun(), SkopeoSync(), SkopeoCopies())
+        ),
+        once=(SkopeoSync(),) if delay else (),
         delay=delay,
     )
 
@@ -147,12 +194,12 @@ def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
 def large_layer(size: int, *, is_secure: bool) -> Workload:
     """Return W3: one image with one large layer, beside a pipe of two programs that only carry it."""
     repository = content.Repository(name="bench/large", images=(content.image("v1", [content.layer("large", size)]),))
+    title = f"W3: one layer of {size / 1024**3:g} GiB, {'TLS' if is_secure else 'plain'}"
     return Workload(
         key="W3",
-        parts=(f"W3: one layer of {size / 1024**3:g} GiB, {'TLS' if is_secure else 'plain'}",),
+        parts=(Part(title=title, bound=_first_bound(repository)),),
         pairs=(Pair(source=repository, target=repository.name),),
-        peers=(SyncerRun(), SkopeoCopies(), CurlPipe()),
-        least=((3, 5),),
+        peers=(SyncerRun(), SkopeoCopies(1), CurlPipe()),
         is_secure=is_secure,
     )
 
@@ -166,14 +213,21 @@ def promotion(repositories: int) -> Workload:
         name = f"app{number:04}"
         pairs.append(Pair(source=content.Repository(name=f"dev/{name}", images=(image,)), target=f"prod/{name}"))
     blobs = len(pairs[0].source.blobs)
+    # One registry is both sides. Its catalog tells the repositories; each is listed, its target is looked at,
+    # and its manifest is read; then the mounts and the manifest.
+    least = 1 + repositories * (1 + 1 + 1 + blobs + 1)
     return Workload(
         key="W4",
-        parts=(f"W4: promotion of {repositories} repositories within one registry",),
+        parts=(
+            Part(
+                title=f"W4: promotion of {repositories} repositories within one registry",
+                bound=Bound(source=least, target=least),
+                moves=False,
+            ),
+        ),
         pairs=pairs,
-        peers=(SyncerRun(), SkopeoSync(), SkopeoCopies()),
-        # One registry is both sides; the catalog finds the repositories, and each is listed or asked once.
-        least=((1 + repositories * (1 + 1 + 1 + blobs + 1),) * 2,),
-        entries=("from: source/dev/*, to: 'target/ROOT/prod/{name}'",),
+        peers=(SyncerRun(), SkopeoSync(), SkopeoCopies(), KnowingSkopeoCopies()),
+        entries=("from: source/dev/*, to: 'target/prod/{name}'",),
         is_within=True,
     )
 
@@ -191,9 +245,25 @@ def large_images(count: int, largest: int) -> Workload:
     repository = content.Repository(name="bench/images", images=images)
     return Workload(
         key="W6",
-        parts=(f"W6: {count} images of 10 layers of 1 to {largest // 1_000_000} MB, 1 Gbit/s at 50 ms",),
+        parts=(
+            Part(
+                title=f"W6: {count} images of 10 layers of 1 to {largest // 1_000_000} MB, 1 Gbit/s at 50 ms",
+                bound=replace(_first_bound(repository), seconds=_size([repository]) / GIGABIT),
+            ),
+        ),
         pairs=(Pair(source=repository, target=repository.name),),
-        peers=(SyncerRun(), SkopeoCopies()),
+        peers=(SyncerRun(), SkopeoCopies(), CurlPipe(_PIPES)),
         delay=DELAY,
         rate=GIGABIT,
     )
+
+
+def _first_bound(repository: Repository) -> Bound:
+    """Return the least for a repository whose target is empty; its manifests are all different."""
+    tags, blobs = len(repository.images), len(repository.blobs)
+    return Bound(source=1 + tags + blobs, target=1 + 2 * blobs + tags)
+
+
+def _size(repositories: Iterable[Repository]) -> int:
+    blobs = {digest: blob for repository in repositories for digest, blob in repository.blobs.items()}
+    return sum(blob.descriptor.size for blob in blobs.values())

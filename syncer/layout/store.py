@@ -138,7 +138,7 @@ class LayoutStore:
         return await run_sync(share)
 
     async def share(self, file: Path, descriptor: Descriptor) -> bool:
-        """Make ``file``, whoever's it is, the blob of this layout as well, see :func:`~syncer.layout.blobs.share_blob`."""
+        """Make ``file``, whoever's it is, the blob of this layout as well; see ``share_blob``."""
         await run_sync(self._ledger.begin)
         return await share_blob(self._ledger.blobs, descriptor, file)
 

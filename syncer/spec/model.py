@@ -244,7 +244,9 @@ class TlsModel(SpecModel):
 class LimitsModel(SpecModel):
     """Ceilings for one registry; below them Syncer finds its own pace."""
 
-    connections: int | None = Field(default=None, ge=1, le=1024, description="Requests under way at one time, and as many blobs.")
+    connections: int | None = Field(
+        default=None, ge=1, le=1024, description="Requests under way at one time, and as many blobs."
+    )
     requests_per_second: float | None = Field(
         default=None, gt=0, le=100_000, allow_inf_nan=False, description="Requests started in one second, on average."
     )

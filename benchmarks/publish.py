@@ -1,0 +1,140 @@
+"""Write docs/performance.md: ``python -m benchmarks publish FILE…``.
+
+The files are what measuring and profiling wrote into benchmarks/results/. What they come to is kept in
+benchmarks/results/published.json, and the page's tables and charts are made of that and nothing else.
+The prose between them is edited in the page itself. Without a file, the page is made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import table
+from benchmarks.chart import Series, chart
+from benchmarks.summary import Row, Section, Summary, from_text, summarize, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).parents[1]
+SUMMARY = Path("benchmarks/results/published.json")
+PAGE = Path("docs/performance.md")
+CHARTS = Path("docs/performance")
+_BLOCK = re.compile(r"(<!-- measured: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_NOTHING = "Not measured yet."
+_SHOWN = 15
+
+#: What is drawn of W7: a file's name, a title, the unit, and a row's number.
+_GROWTH: tuple[tuple[str, str, str, Callable[[Row], float]], ...] = (
+    ("seconds", "Seconds by number of tags", "seconds", lambda row: median(row.wall)),
+    ("requests", "Requests by number of tags", "requests, both sides",
+     lambda row: table.total(row.source) + table.total(row.target)),
+    ("memory", "Peak memory by number of tags", "MB", lambda row: row.memory / 1_000_000),
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Publish files; return 0, or 2 when one cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks publish",
+        description="Write docs/performance.md. A later file replaces what an earlier one has of the same workload.",
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="results of runs, and of profiles")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    try:
+        if options.files:
+            summary = summarize([json.loads(file.read_text()) for file in options.files])
+        else:
+            summary = from_text((options.root / SUMMARY).read_text())
+        written = files_of(summary, (options.root / PAGE).read_text())
+    except (OSError, ValueError, KeyError) as error:
+        print(f"cannot publish: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    for path, content in written.items():
+        (options.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (options.root / path).write_text(content)
+        print(f"written: {path}")
+    return 0
+
+
+def files_of(summary: Summary, page: str) -> dict[Path, str]:
+    """Return what is written for a summary: itself, the charts, and ``page`` with its blocks filled again.
+
+    Raises:
+        ValueError: when the page has no place for a workload, or a place for something unknown.
+    """
+    keys = {section.key for section in summary.sections}
+    places = {match["name"] for match in _BLOCK.finditer(page)}
+    if missing := keys - places:
+        raise ValueError(f"{PAGE} has no place for {', '.join(sorted(missing))}: <!-- measured: NAME -->")
+    filled = _BLOCK.sub(lambda match: f"{match[1]}{_block(match['name'], summary)}\n{match[3]}", page)
+    return {SUMMARY: to_text(summary), **dict(_charts(summary)), PAGE: filled}
+
+
+def _block(name: str, summary: Summary) -> str:
+    if name == "runs":
+        return "\n".join(map(_run, summary.runs)) or _NOTHING
+    if name == "glance":
+        return table.glance(summary) if summary.sections else _NOTHING
+    if name == "profiles":
+        return "\n\n".join(map(_profile, summary.profiles)) or _NOTHING
+    if not re.fullmatch(r"W[0-9]", name):
+        raise ValueError(f"{PAGE} has a place for something unknown: {name}")
+    sections = [section for section in summary.sections if section.key == name]
+    if not sections:
+        return _NOTHING
+    parts = [_section(section) for section in sections]
+    if name == "W7":
+        parts += [f"![{title}]({CHARTS.name}/{file}.svg)" for file, title, _, _ in _GROWTH]
+    return "\n\n".join(parts)
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    machine, versions = run["machine"], run["versions"]
+    storage = "in memory" if machine["in_memory"] else "on disk"
+    trial = "" if run["scale"] == 1 else f" **At scale {run['scale']:g}: a trial of the machinery, not a result.**"
+    return (
+        f"- Run {run['when']}: rounds: {run['rounds']}; {machine['cpus']} CPUs ({machine['processor']}), load"
+        f" {machine['load'][0]:.1f} at the beginning; storage {storage}; {machine['system']};"
+        f" Python {machine['python']}; {'; '.join(versions.values())}.{trial}"
+    )
+
+
+def _section(section: Section) -> str:
+    asked = "\n".join(f"- {line}" for line in table.kinds(section))
+    sides = "" if section.is_within else ", source | target"
+    return (
+        f"**{section.title}** (run {section.when})\n\n{table.markdown(section)}\n\n"
+        f"<details><summary>Requests by kind{sides}</summary>\n\n{asked}\n\n</details>"
+    )
+
+
+def _profile(profile: Mapping[str, Any]) -> str:
+    tables = []
+    for heading in ("where", "function"):
+        rows = [f"| `{name}` | {100 * share:.1f} % |" for name, share in profile[heading][:_SHOWN]]
+        tables.append("\n".join([f"| {heading} | share of CPU |", "| --- | --: |", *rows]))
+    return "\n\n".join([f"**{profile['title']}** ({profile['profiler']}, run {profile['when']})", *tables])
+
+
+def _charts(summary: Summary) -> Iterator[tuple[Path, str]]:
+    growth = [section for section in summary.sections if section.key == "W7" and section.rows]
+    if not growth:
+        return
+    for name, title, unit, number in _GROWTH:
+        series = [
+            Series(name=section.title.removeprefix("W7: "), points=[(row.tags, number(row)) for row in section.rows])
+            for section in growth
+        ]
+        yield CHARTS / f"{name}.svg", chart(title, "tags", unit, series)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
