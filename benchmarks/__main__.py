@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import growth, table, workloads
-from benchmarks.measure import version
+from benchmarks.facts import facts_of, headline
 from benchmarks.provision import Missing, find
 from benchmarks.summary import summarize
-from benchmarks.workloads import Stage, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
     from benchmarks.measure import Measurement
-    from benchmarks.workloads import Part
+    from benchmarks.workloads import Part, Workload
 
 _GROWTH = (1_000, 10_000, 100_000)
 #: What else this program does, by its first argument.
@@ -61,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2
-    facts = _facts(options)
+    facts = facts_of(options.rounds, options.scale)
     try:
         parts, measurements = _measure(options)
     except RuntimeError as error:
@@ -71,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     result = options.out / f"{facts['when']}.json"
     result.write_text(json.dumps(document, indent=1) + "\n")
-    print(_headline(facts), table.text(summarize([document])), table.NOTE, f"written to {result}", sep="\n\n")
+    print(headline(facts), table.text(summarize([document])), table.NOTE, f"written to {result}", sep="\n\n")
     return 0
 
 
@@ -147,20 +142,12 @@ def _scaled(number: int, scale: float) -> int:
 
 
 def _rounds(workload: Workload, rounds: int, *, tell: bool = True) -> list[Measurement]:
-    """Let the tools take turns; in each round another one begins."""
+    """Let the tools take turns, and return what they took, by workload and tool."""
     measurements: list[Measurement] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=workloads.in_memory()) as name,
-        Stage.set_up(workload, Path(name)) as stage,
-    ):
-        for number in range(rounds):
-            first = number % len(workload.peers)
-            turns = (*workload.peers[first:], *workload.peers[:first], *([] if number else workload.once))
-            for peer in turns:
-                for measurement in stage.measure(peer, number):
-                    if tell:
-                        _tell(f"round {number + 1}: {peer.name}: {measurement.workload}", measurement)
-                    measurements.append(measurement)
+    for measurement in workloads.in_turns(workload, rounds):
+        if tell:
+            _tell(f"round {measurement.round + 1}: {measurement.peer}: {measurement.workload}", measurement)
+        measurements.append(measurement)
     parts, order = [part.title for part in workload.parts], [peer.name for peer in (*workload.peers, *workload.once)]
     return sorted(measurements, key=lambda one: (parts.index(one.workload), order.index(one.peer), one.round))
 
@@ -178,47 +165,6 @@ def _growth(scale: float, rounds: int) -> list[Measurement]:
 
 def _tell(what: str, measurement: Measurement) -> None:
     print(f"{what}: {measurement.usage.wall:.2f} s", file=sys.stderr)
-
-
-def _facts(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "when": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-        "rounds": options.rounds,
-        "scale": options.scale,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "processor": _processor(),
-            "load": os.getloadavg(),
-            "in_memory": workloads.in_memory() is not None,
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
-        "versions": {
-            "syncer": version(sys.executable, "-m", "syncer", "--version"),
-            "skopeo": version(find("skopeo"), "--version"),
-            # It begins with its path, and curl goes on with its libraries.
-            "docker-registry": version(find("docker-registry"), "--version").partition(" ")[2],
-            "curl": " ".join(version(find("curl"), "--version").split()[:2]),
-        },
-    }
-
-
-def _processor() -> str:
-    """Return the processor's name, as Linux tells it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(": ")[2]
-    return platform.machine()
-
-
-def _headline(facts: dict[str, Any]) -> str:
-    machine = facts["machine"]
-    storage = "in memory" if machine["in_memory"] else "on disk"
-    return (
-        f"{facts['rounds']} rounds, scale {facts['scale']:g}; {machine['cpus']} CPUs, load {machine['load'][0]:.1f};"
-        f" storage {storage}\n{'; '.join(facts['versions'].values())}"
-    )
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

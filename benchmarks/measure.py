@@ -37,7 +37,11 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One tool, one workload, one round; ``facts`` are figures of that workload's own."""
+    """One tool, one workload, one round; ``facts`` are figures of that workload's own.
+
+    ``served`` are the CPU seconds of the registries meanwhile, of both or of the one that is both sides;
+    ``started`` are those of the tool for something tiny in the same round, 0 where that was not measured.
+    """
 
     workload: str
     peer: str
@@ -45,6 +49,8 @@ class Measurement:
     usage: Usage
     source: Traffic
     target: Traffic
+    served: float = 0.0
+    started: float = 0.0
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +62,8 @@ class Measurement:
             **asdict(self.usage),
             "source": self.source.to_json(),
             "target": self.target.to_json(),
+            "served": self.served,
+            "started": self.started,
             "facts": dict(self.facts),
         }
 

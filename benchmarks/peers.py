@@ -71,6 +71,23 @@ class SyncerRun:
         return [sys.executable, "-m", "syncer", "run", str(spec), "--report", str(job.folder / "report.json")]
 
 
+class Bare:
+    """The least requests by a script that promises nothing: what Syncer's safety costs is the difference."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self.name = f"bare asyncio, {width} at once"
+
+    def command(self, job: Job) -> list[str]:
+        """Return the command; it knows one repository, and no TLS."""
+        (pair,) = job.pairs
+        places = [
+            f"{server.scheme}://{server.host}/v2/{name}"
+            for server, name in ((job.source, pair.source.name), (job.target, pair.target))
+        ]
+        return [sys.executable, "-m", "benchmarks.bare", str(self._width), *places]
+
+
 class SkopeoSync:
     """``skopeo sync``, which copies one image after the other."""
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SCHEMA = "syncer.benchmark/1"
 #: The tool that others are compared with.
 REFERENCE = "syncer run"
+#: How the names of yardsticks begin and end: what they do is less than a tool has to.
+_BARE, _CURL = "bare ", "curl"
+GIB = 1024**3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +27,17 @@ class Row:
     """What one tool took for one workload: seconds of each round, bytes, and requests by kind.
 
     ``memory`` is the most of all rounds; ``sent`` and ``taken`` are bytes that the source sent and the
-    target took. Where rows differ in what was to be done, ``tags`` is how many there were, and the least
-    number of requests is the row's own.
+    target took. ``served`` are the CPU seconds that the registries spent, and ``started`` those of the tool
+    for something tiny, round by round. Where rows differ in what was to be done, ``tags`` is how many there
+    were, and the least number of requests is the row's own.
     """
 
     peer: str
     wall: Sequence[float]
     cpu: Sequence[float]
     memory: int
+    served: Sequence[float] = ()
+    started: Sequence[float] = ()
     source: Mapping[str, float] = field(default_factory=dict)
     target: Mapping[str, float] = field(default_factory=dict)
     sent: int = 0
@@ -41,14 +47,33 @@ class Row:
     least_target: int = 0
 
     @property
-    def is_bound(self) -> bool:
-        """Tell whether it is no peer: curl carries blobs and does nothing else."""
-        return self.peer.endswith("curl")
+    def is_yardstick(self) -> bool:
+        """Tell whether it is no peer: curl carries blobs and does nothing else; the bare script keeps no promise."""
+        return self.peer.endswith(_CURL) or self.peer.startswith(_BARE)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it brings whole images."""
+        return not self.peer.endswith(_CURL)
+
+    def floor(self, cpus: int) -> float:
+        """Return how many seconds the registries alone need on ``cpus`` for what the tool asked; 0 when unknown."""
+        return median(self.served) / cpus if self.served and cpus else 0.0
+
+    def marginal(self, size: int) -> float:
+        """Return the tool's CPU seconds for a GiB, without those for something tiny; 0 when unknown."""
+        if not (self.started and size):
+            return 0.0
+        more = [all_of_it - tiny for all_of_it, tiny in zip(self.cpu, self.started, strict=True)]
+        return median(more) * GIB / size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One workload: the least for it, and what each tool took; ``when`` names the run that measured it."""
+    """One workload: the least for it, and what each tool took; ``when`` names the run that measured it.
+
+    ``cpus`` is how many there were for the tool and the registries together, 0 when unknown.
+    """
 
     key: str
     title: str
@@ -59,6 +84,7 @@ class Section:
     moves: bool = True
     is_within: bool = False
     size: int = 0
+    cpus: int = 0
     rows: Sequence[Row] = ()
 
     @property
@@ -67,10 +93,24 @@ class Section:
         return next((row for row in self.rows if row.peer == REFERENCE), None)
 
     @property
+    def peers(self) -> list[Row]:
+        """The other tools."""
+        return [row for row in self.rows if row.peer != REFERENCE and not row.is_yardstick and not row.tags]
+
+    @property
     def best_peer(self) -> Row | None:
         """The fastest of the others, by its median."""
-        peers = [row for row in self.rows if row.peer != REFERENCE and not row.is_bound and not row.tags]
-        return min(peers, key=lambda row: median(row.wall), default=None)
+        return min(self.peers, key=lambda row: median(row.wall), default=None)
+
+    @property
+    def floor(self) -> float:
+        """What no client goes below where it shares the CPUs with the registries, in seconds; 0 when unknown.
+
+        It is what the registries need for the requests of whichever tool let them work the least, or what
+        the bytes take on the link where that is more.
+        """
+        floors = [row.floor(self.cpus) for row in self.rows if row.is_whole and row.served]
+        return max(min(floors), self.least_seconds) if floors else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +122,17 @@ class Summary:
     profiles: Sequence[Mapping[str, Any]] = ()
 
 
-def summarize(documents: Iterable[Mapping[str, Any]]) -> Summary:
-    """Return the summary of what runs wrote; where two measured the same workload, the later document counts."""
+def summarize(documents: Iterable[Mapping[str, Any]], before: Summary | None = None) -> Summary:
+    """Return the summary of what runs wrote; where two measured the same workload, the later document counts.
+
+    What was published ``before`` stays where no document has something newer.
+    """
+    before = before or Summary()
     sections: dict[str, list[Section]] = {}
-    runs: dict[str, Mapping[str, Any]] = {}
-    profiles: Sequence[Mapping[str, Any]] = ()
+    for section in before.sections:
+        sections.setdefault(section.key, []).append(section)
+    runs: dict[str, Mapping[str, Any]] = {run["when"]: run for run in before.runs}
+    profiles = before.profiles
     for document in documents:
         profiles = document.get("profiles", profiles)
         if "measurements" not in document:
@@ -133,7 +179,7 @@ def _section(part: Mapping[str, Any], document: Mapping[str, Any]) -> Section:
         if one["workload"] == part["title"]:
             by_peer.setdefault(one["peer"], []).append(one)
     rows = [_row(peer, rounds) for peer, rounds in by_peer.items()]
-    return Section(**part, when=document["when"], rows=rows)
+    return Section(**part, when=document["when"], cpus=document["machine"].get("cpus", 0), rows=rows)
 
 
 def _row(peer: str, rounds: Sequence[Mapping[str, Any]]) -> Row:
@@ -142,12 +188,20 @@ def _row(peer: str, rounds: Sequence[Mapping[str, Any]]) -> Row:
         wall=[round(one["wall"], 3) for one in rounds],
         cpu=[round(one["cpu"], 3) for one in rounds],
         memory=max(one["memory"] for one in rounds),
+        served=_known("served", rounds),
+        started=_known("started", rounds),
         source=_kinds([one["source"]["requests"] for one in rounds]),
         target=_kinds([one["target"]["requests"] for one in rounds]),
         sent=int(median(one["source"]["sent"] for one in rounds)),
         taken=int(median(one["target"]["taken"] for one in rounds)),
         **{name: int(value) for name, value in rounds[0]["facts"].items()},
     )
+
+
+def _known(name: str, rounds: Sequence[Mapping[str, Any]]) -> Sequence[float]:
+    """Return a figure of each round, or none where it was not measured."""
+    found = [round(one.get(name, 0.0), 3) for one in rounds]
+    return found if any(found) else ()
 
 
 def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, float]:
@@ -158,6 +212,6 @@ def _kinds(counts: Sequence[Mapping[str, int]]) -> dict[str, float]:
 
 def _without_nothing(document: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is the default anyway."""
-    rows = [{name: value for name, value in row.items() if value not in (0, {})} for row in document["rows"]]
+    rows = [{name: value for name, value in row.items() if value not in (0, {}, ())} for row in document["rows"]]
     defaults = asdict(Section(key="", title="", when=""))
     return {**{name: value for name, value in document.items() if value != defaults[name]}, "rows": rows}

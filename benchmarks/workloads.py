@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from benchmarks import content
 from benchmarks.certificates import certificate as make_certificate
 from benchmarks.measure import Measurement, measured
-from benchmarks.peers import CurlPipe, Job, KnowingSkopeoCopies, Pair, SkopeoCopies, SkopeoSync, SyncerRun
+from benchmarks.peers import Bare, CurlPipe, Job, KnowingSkopeoCopies, Pair, SkopeoCopies, SkopeoSync, SyncerRun
 from benchmarks.servers import docker_registry, linked
 
 if TYPE_CHECKING:
@@ -35,8 +35,12 @@ UNIQUE_BYTES = 20_000
 #: A round trip of 50 ms, and a gigabit a second.
 DELAY = 0.025
 GIGABIT = 125_000_000.0
-#: Processes of skopeo at a long round trip, and pipes of curl on a wide link.
+#: What is copied to see what a tool takes only for starting.
+_TINY_BYTES = 1000
+#: Processes of skopeo and requests of the bare script: on loopback, and at a long round trip.
+_FEW = 16
 _MANY = 64
+#: Pipes of curl on a wide link.
 _PIPES = 16
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made by mkdtemp
 
@@ -74,6 +78,7 @@ class Workload:
     """A workload, and the parts it is measured in: jobs on the same target, one after the other.
 
     A peer in ``once`` is measured in the first round only: it takes so long that its spread does not matter.
+    With a ``tiny`` pair, each tool copies that first, to see what it takes only for starting.
     """
 
     key: str
@@ -82,6 +87,7 @@ class Workload:
     peers: Sequence[Peer]
     once: Sequence[Peer] = ()
     entries: Sequence[str] = ()
+    tiny: Pair | None = None
     is_within: bool = False
     is_secure: bool = False
     delay: float = 0.0
@@ -109,6 +115,8 @@ class Stage:
         own = make_certificate(folder / "tls") if workload.is_secure else None
         with docker_registry(folder / "source", own) as source:
             content.fill(source, [pair.source for pair in workload.pairs])
+            if workload.tiny is not None:
+                content.fill(source, [workload.tiny.source])
             yield cls(folder=folder, workload=workload, source=source, certificate=own)
 
     def measure(self, peer: Peer, number: int) -> Iterator[Measurement]:
@@ -129,26 +137,53 @@ class Stage:
                 else server
                 for server in (source, target)
             ]
-            folder = Path(tempfile.mkdtemp(prefix="home-", dir=self.folder))
-            stack.callback(shutil.rmtree, folder)
-            job = Job(source=ends[0], target=ends[1], pairs=workload.pairs, entries=workload.entries, folder=folder)
+            job = Job(
+                source=ends[0],
+                target=ends[1],
+                pairs=workload.pairs,
+                entries=workload.entries,
+                folder=stack.enter_context(self._home()),
+            )
+            folder = job.folder
+            started = self._start(peer, job)
             if isinstance(peer, KnowingSkopeoCopies):
                 measured(peer.preparation(job), folder)
             command = peer.command(job)
             for part in workload.parts:
                 marks = source.mark(), target.mark()
                 usage = measured(command, folder)
+                asked, told = source.traffic(marks[0]), target.traffic(marks[1])
                 yield Measurement(
                     workload=part.title,
                     peer=peer.name,
                     round=number,
                     usage=usage,
-                    source=source.traffic(marks[0]),
-                    target=target.traffic(marks[1]),
+                    source=asked,
+                    target=told,
+                    # One process is both sides within one registry.
+                    served=told.cpu if workload.is_within else asked.cpu + told.cpu,
+                    started=started,
                 )
                 # curl brings blobs, and no image; the registry has checked them.
                 if not isinstance(peer, CurlPipe):
                     self._check(peer, target)
+
+    @contextmanager
+    def _home(self) -> Iterator[Path]:
+        """Make a home folder that goes with the block."""
+        folder = Path(tempfile.mkdtemp(prefix="home-", dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+    def _start(self, peer: Peer, job: Job) -> float:
+        """Return the CPU seconds that a tool takes to copy the tiny pair; 0 where there is none."""
+        if self.workload.tiny is None:
+            return 0.0
+        with self._home() as folder:
+            tiny = replace(job, pairs=(self.workload.tiny,), entries=(), folder=folder)
+            return measured(peer.command(tiny), folder).cpu
 
     def _check(self, peer: Peer, target: Server) -> None:
         expected = [content.Repository(name=pair.target, images=pair.source.images) for pair in self.workload.pairs]
@@ -159,6 +194,23 @@ class Stage:
 def in_memory() -> Path | None:
     """Return a folder in memory, where the system has one."""
     return IN_MEMORY if IN_MEMORY.is_dir() else None
+
+
+def in_turns(workload: Workload, rounds: int) -> Iterator[Measurement]:
+    """Let the tools take turns, and yield what each took; in each round another one begins.
+
+    Raises:
+        RuntimeError: when a tool fails, or the target does not hold what it should.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=in_memory()) as name,
+        Stage.set_up(workload, Path(name)) as stage,
+    ):
+        for number in range(rounds):
+            first = number % len(workload.peers)
+            turns = (*workload.peers[first:], *workload.peers[:first], *([] if number else workload.once))
+            for peer in turns:
+                yield from stage.measure(peer, number)
 
 
 def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
@@ -184,7 +236,9 @@ def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
         pairs=(Pair(source=repository, target=repository.name),),
         # Where round trips are long, more processes may be better than the customary number, and one is slow.
         peers=(
-            (SyncerRun(), SkopeoCopies(), SkopeoCopies(_MANY)) if delay else (SyncerRun(), SkopeoSync(), SkopeoCopies())
+            (SyncerRun(), SkopeoCopies(_FEW), SkopeoCopies(_MANY), Bare(_MANY))
+            if delay
+            else (SyncerRun(), SkopeoSync(), SkopeoCopies(_FEW), Bare(_FEW))
         ),
         once=(SkopeoSync(),) if delay else (),
         delay=delay,
@@ -194,12 +248,14 @@ def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
 def large_layer(size: int, *, is_secure: bool) -> Workload:
     """Return W3: one image with one large layer, beside a pipe of two programs that only carry it."""
     repository = content.Repository(name="bench/large", images=(content.image("v1", [content.layer("large", size)]),))
+    tiny = content.Repository(name="bench/tiny", images=(content.image("v1", [content.layer("tiny", _TINY_BYTES)]),))
     title = f"W3: one layer of {size / 1024**3:g} GiB, {'TLS' if is_secure else 'plain'}"
     return Workload(
         key="W3",
         parts=(Part(title=title, bound=_first_bound(repository)),),
         pairs=(Pair(source=repository, target=repository.name),),
         peers=(SyncerRun(), SkopeoCopies(1), CurlPipe()),
+        tiny=Pair(source=tiny, target=tiny.name),
         is_secure=is_secure,
     )
 
