@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test security matrix check fmt bench profile clean
+.PHONY: help install demo test security matrix check fmt bench sweep profile publish clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,9 +45,15 @@ fmt: install ## let ruff fix and format
 bench: install ## measure against skopeo on the same servers (ARGS=--quick for minutes instead of an hour)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+sweep: install ## measure windows that find their size beside fixed ones (ARGS='--rounds 1 --scale 0.1' for a look)
+	$(BIN)/python -m benchmarks sweep $(ARGS)
+
 profile: install ## show where the time of a first sync and of a large layer goes
 	@test -x .cache/profile/bin/py-spy || { $(PYTHON) -m venv .cache/profile && .cache/profile/bin/python -m pip install --quiet --disable-pip-version-check 'py-spy>=0.4'; } || echo "no py-spy: cProfile instead" >&2
 	$(BIN)/python -m benchmarks profile $(ARGS)
+
+publish: install ## write docs/performance.md and its charts of what was measured here at full scale (FILES=... for some)
+	$(BIN)/python -m benchmarks publish $(or $(FILES),--whole $(sort $(wildcard benchmarks/results/2*.json))) $(ARGS)
 
 clean: ## remove what was built or installed
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist build htmlcov .coverage*

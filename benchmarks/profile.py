@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  by {heading}", *(f"    {share:6.1%}  {name}" for name, share in profile[heading][:15]), sep="\n")
     options.out.mkdir(parents=True, exist_ok=True)
     result = options.out / f"{when}-profile.json"
-    result.write_text(json.dumps({"profiles": profiles}, indent=1) + "\n")
+    result.write_text(json.dumps({"scale": options.scale, "profiles": profiles}, indent=1) + "\n")
     print(f"\nwritten to {result}")
     return 0
 

@@ -1,8 +1,9 @@
 """Write docs/performance.md: ``python -m benchmarks publish FILE…``.
 
-The files are what measuring and profiling wrote into benchmarks/results/. What they come to is kept in
-benchmarks/results/published.json, and the page's tables and charts are made of that and nothing else.
-The prose between them is edited in the page itself. Without a file, the page is made again.
+The files are what measuring, sweeping and profiling wrote into benchmarks/results/. What they come to is kept in
+benchmarks/results/published.json, and the page's tables and charts are made of that and nothing else. What was
+published before stays where no file has the same workload. The prose between the tables is edited in the page
+itself. Without a file, the page is made again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ CHARTS = Path("docs/performance")
 _BLOCK = re.compile(r"(<!-- measured: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NOTHING = "Not measured yet."
 _SHOWN = 15
+_FLOOR = "How much faster than skopeo any client could have been here, its own work done for free:"
 
 #: What is drawn of W7: a file's name, a title, the unit, and a row's number.
 _GROWTH: tuple[tuple[str, str, str, Callable[[Row], float]], ...] = (
@@ -43,16 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Publish files; return 0, or 2 when one cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks publish",
-        description="Write docs/performance.md. A later file replaces what an earlier one has of the same workload.",
+        description="Write docs/performance.md. A later file replaces what an earlier one, or the page, has of the"
+        " same workload.",
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="results of runs, and of profiles")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="results of runs, sweeps and profiles")
+    parser.add_argument("--whole", action="store_true", help="leave out files of trials, at another scale than 1")
+    parser.add_argument("--anew", action="store_true", help="forget what was published before")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
-        if options.files:
-            summary = summarize([json.loads(file.read_text()) for file in options.files])
-        else:
-            summary = from_text((options.root / SUMMARY).read_text())
+        documents = [json.loads(file.read_text()) for file in options.files]
+        wanted = [one for one in documents if not options.whole or one.get("scale", 1.0) == 1.0]
+        before = Summary() if options.anew else from_text((options.root / SUMMARY).read_text())
+        summary = summarize(wanted, before)
         written = files_of(summary, (options.root / PAGE).read_text())
     except (OSError, ValueError, KeyError) as error:
         print(f"cannot publish: {type(error).__name__}: {error}", file=sys.stderr)
@@ -82,9 +87,12 @@ def _block(name: str, summary: Summary) -> str:
     if name == "runs":
         return "\n".join(map(_run, summary.runs)) or _NOTHING
     if name == "glance":
-        return table.glance(summary) if summary.sections else _NOTHING
+        return _glance(summary)
     if name == "profiles":
         return "\n\n".join(map(_profile, summary.profiles)) or _NOTHING
+    if name == table.SWEEP:
+        swept = [section for section in summary.sections if section.key == name]
+        return "\n\n".join(map(_sweep, swept)) or _NOTHING
     if not re.fullmatch(r"W[0-9]", name):
         raise ValueError(f"{PAGE} has a place for something unknown: {name}")
     sections = [section for section in summary.sections if section.key == name]
@@ -114,6 +122,17 @@ def _section(section: Section) -> str:
         f"**{section.title}** (run {section.when})\n\n{table.markdown(section)}\n\n"
         f"<details><summary>Requests by kind{sides}</summary>\n\n{asked}\n\n</details>"
     )
+
+
+def _glance(summary: Summary) -> str:
+    if not any(section.own and section.best_peer for section in summary.sections):
+        return _NOTHING
+    reach = table.reach(summary)
+    return "\n\n".join([table.glance(summary), *([f"{_FLOOR}\n\n{reach}"] if reach else [])])
+
+
+def _sweep(section: Section) -> str:
+    return f"**{section.title}** (run {section.when}): {table.verdict(section)}.\n\n{table.markdown(section)}"
 
 
 def _profile(profile: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.certificates import Certificate
     from benchmarks.content import Repository
     from benchmarks.peers import Peer
-    from benchmarks.servers import Server
+    from benchmarks.servers import Server, Traffic
 
 SHARED_LAYERS = 5
 SHARED_BYTES = 300_000
@@ -160,8 +160,7 @@ class Stage:
                     usage=usage,
                     source=asked,
                     target=told,
-                    # One process is both sides within one registry.
-                    served=told.cpu if workload.is_within else asked.cpu + told.cpu,
+                    served=served(asked, told, is_within=workload.is_within),
                     started=started,
                 )
                 # curl brings blobs, and no image; the registry has checked them.
@@ -194,6 +193,11 @@ class Stage:
 def in_memory() -> Path | None:
     """Return a folder in memory, where the system has one."""
     return IN_MEMORY if IN_MEMORY.is_dir() else None
+
+
+def served(source: Traffic, target: Traffic, *, is_within: bool) -> float:
+    """Return the CPU seconds of the registries; within one registry, one process is both sides."""
+    return target.cpu if is_within else source.cpu + target.cpu
 
 
 def in_turns(workload: Workload, rounds: int) -> Iterator[Measurement]:

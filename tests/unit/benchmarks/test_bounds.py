@@ -47,6 +47,19 @@ def test_growth_counts_pages() -> None:
 def test_many_processes_only_where_round_trips_are_long() -> None:
     """The other tool gets the number of processes that suits it, and its slow way is measured once far away."""
     near, far = workloads.first_and_again(1), workloads.first_and_again(1, delay=0.025)
-    assert [peer.name for peer in near.peers] == ["syncer run", "skopeo sync", "xargs -P16 skopeo copy"]
-    assert [peer.name for peer in far.peers] == ["syncer run", "xargs -P16 skopeo copy", "xargs -P64 skopeo copy"]
+    assert [peer.name for peer in near.peers] == [
+        "syncer run", "skopeo sync", "xargs -P16 skopeo copy", "bare asyncio, 16 at once",
+    ]  # fmt: skip
+    assert [peer.name for peer in far.peers] == [
+        "syncer run", "xargs -P16 skopeo copy", "xargs -P64 skopeo copy", "bare asyncio, 64 at once",
+    ]  # fmt: skip
     assert [peer.name for peer in far.once] == ["skopeo sync"]
+
+
+def test_a_tiny_layer_tells_what_starting_takes() -> None:
+    """W3 has something tiny to copy beside the large layer, in a repository of its own; it is no part of the size."""
+    workload = workloads.large_layer(100_000, is_secure=False)
+    assert workload.tiny is not None
+    assert workload.tiny.target not in {pair.target for pair in workload.pairs}
+    assert sum(blob.descriptor.size for blob in workload.tiny.source.blobs.values()) < 20_000
+    assert workload.size < 120_000

@@ -10,20 +10,31 @@ from benchmarks import table
 from benchmarks.summary import Section, from_text, summarize, to_text
 
 
-def measurement(peer: str, wall: float, *, requests: int = 3, memory: int = 10_000_000, **facts: int) -> dict[str, Any]:
+def measurement(
+    peer: str,
+    wall: float,
+    *,
+    requests: int = 3,
+    memory: int = 10_000_000,
+    served: float = 0.0,
+    started: float = 0.0,
+    **facts: int,
+) -> dict[str, Any]:
     """Return a measurement as a run writes it."""
     traffic = {"requests": {"blob GET": requests, "tags GET": 1}, "sent": 2_000_000, "taken": 3_000_000}
     return {
         "workload": "W1: first", "peer": peer, "round": 0, "wall": wall, "cpu": wall / 2, "memory": memory,
-        "source": traffic, "target": traffic, "facts": facts,
+        "source": traffic, "target": traffic, "served": served, "started": started, "facts": facts,
     }  # fmt: skip
 
 
-def document(*measurements: dict[str, Any], when: str = "monday", key: str = "W1") -> dict[str, Any]:
-    """Return what a run writes."""
-    part = {"key": key, "title": "W1: first", "least_source": 4, "least_target": 5, "size": 1_000_000}
+def document(
+    *measurements: dict[str, Any], when: str = "monday", key: str = "W1", size: int = 1_000_000, **more: float
+) -> dict[str, Any]:
+    """Return what a run on two CPUs writes."""
+    part = {"key": key, "title": "W1: first", "least_source": 4, "least_target": 5, "size": size, **more}
     return {
-        "when": when, "rounds": 3, "scale": 1.0, "machine": {}, "versions": {},
+        "when": when, "rounds": 3, "scale": 1.0, "machine": {"cpus": 2}, "versions": {},
         "parts": [part], "measurements": list(measurements),
     }  # fmt: skip
 
@@ -87,7 +98,12 @@ def test_profiles_travel_along() -> None:
 
 def test_a_summary_is_read_as_it_was_written() -> None:
     """Nothing is lost on the way through the file."""
-    summary = summarize([document(measurement("syncer run", 1.0, tags=10, least_source=7, least_target=8))])
+    summary = summarize(
+        [
+            document(measurement("syncer run", 1.0, tags=10, least_source=7, least_target=8)),
+            document(measurement("syncer run", 1.0, served=0.5, started=0.1), key="W3"),
+        ]
+    )
     assert to_text(from_text(to_text(summary))) == to_text(summary)
     assert from_text(to_text(summary)).sections == summary.sections
 
@@ -103,3 +119,85 @@ def test_ratios_are_to_syncer() -> None:
     text = table.text(summarize([document(measurement("syncer run", 2.0), measurement("skopeo sync", 5.0))]))
     assert "2.50" in next(line for line in text.splitlines() if "skopeo sync" in line)
     assert "once" in text
+
+
+def test_the_floor_is_what_the_registries_need_for_the_least_that_was_asked() -> None:
+    """Their CPU seconds by the number of CPUs, of whichever tool brought everything and let them work the least."""
+    section = own_section(
+        document(
+            measurement("syncer run", 3.0, served=2.4),
+            measurement("syncer run", 3.0, served=2.0),
+            measurement("syncer run", 3.0, served=2.2),
+            measurement("skopeo sync", 9.0, served=5.0),
+            measurement("bare asyncio, 16 at once", 2.0, served=1.8),
+            measurement("curl | curl", 1.0, served=0.2),
+        )
+    )
+    assert [row.floor(section.cpus) for row in section.rows] == [1.1, 2.5, 0.9, 0.1]
+    assert section.floor == 0.9
+
+
+def test_a_link_that_needs_longer_is_the_floor() -> None:
+    """No client is faster than the bytes on the link, however little the registries do."""
+    section = own_section(document(measurement("syncer run", 9.0, served=2.0), least_seconds=4.0))
+    assert section.floor == 4.0
+
+
+def test_unknown_cpu_seconds_are_no_floor() -> None:
+    """Results without them stay readable, and their table has no such column."""
+    old = document(measurement("syncer run", 2.0))
+    for one in old["measurements"]:
+        del one["served"], one["started"]
+    section = own_section(old)
+    assert section.floor == 0.0
+    assert "floor" not in table.markdown(section)
+    assert table.reach(summarize([old])) == ""
+
+
+def test_what_is_out_of_reach_is_told_for_every_way_of_the_other_tool() -> None:
+    """Each line has Syncer's ratio, and the one of a client that takes no time of its own; yardsticks are no peers."""
+    text = table.reach(
+        summarize(
+            [
+                document(
+                    measurement("syncer run", 2.0, served=2.0),
+                    measurement("skopeo sync", 9.0, served=5.0),
+                    measurement("xargs -P16 skopeo copy", 7.0, served=5.0),
+                    measurement("bare asyncio, 16 at once", 1.5, served=2.2),
+                )
+            ]
+        )
+    )
+    assert text.splitlines()[2:] == [
+        "| W1: first | 1.00 | skopeo sync | 9.00 | 4.50 | 9.00 |",
+        "| W1: first | 1.00 | xargs -P16 skopeo copy | 7.00 | 3.50 | 7.00 |",
+    ]
+
+
+def test_starting_is_taken_off_round_by_round() -> None:
+    """CPU seconds for a GiB are those of the large layer without those of the tiny one in the same round."""
+    section = own_section(
+        document(
+            measurement("syncer run", 4.0, started=0.5),
+            measurement("syncer run", 6.0, started=2.0),
+            measurement("syncer run", 9.0, started=0.5),
+            size=512 * 1024**2,
+        )
+    )
+    (row,) = section.rows
+    assert row.marginal(section.size) == 3.0
+    assert "CPU s/GiB" in table.markdown(section)
+    assert "CPU s/GiB" not in table.markdown(own_section(document(measurement("syncer run", 4.0))))
+
+
+def test_what_was_published_before_stays() -> None:
+    """Publishing one workload does not forget the others, their runs, or the profiles."""
+    profile = {"title": "W3", "when": "now", "profiler": "p", "where": [["x", 0.5]], "function": [["f", 0.2]]}
+    before = summarize([document(measurement("syncer run", 1.0)), {"profiles": [profile]}])
+    after = summarize([document(measurement("syncer run", 2.0), when="tuesday", key="W4")], before)
+    assert [(section.key, section.when) for section in after.sections] == [("W1", "monday"), ("W4", "tuesday")]
+    assert [run["when"] for run in after.runs] == ["monday", "tuesday"]
+    assert list(after.profiles) == [profile]
+    again = summarize([document(measurement("syncer run", 3.0), when="wednesday")], after)
+    assert [(section.key, section.when) for section in again.sections] == [("W1", "wednesday"), ("W4", "tuesday")]
+    assert [run["when"] for run in again.runs] == ["tuesday", "wednesday"]
