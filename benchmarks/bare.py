@@ -55,7 +55,7 @@ class Copy:
             if response.status == _NOT_FOUND:
                 return []
             response.raise_for_status()
-            document: dict[str, Any] = await response.json()
+            document: dict[str, Any] = await response.json(content_type=None)
             return document["tags"] or []
 
     async def _is_same(self, tag: str) -> bool:

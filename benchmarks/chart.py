@@ -18,10 +18,14 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line: a name, and its points in order; the numbers are above zero."""
+    """A line: a name, and its points in order; the numbers are above zero.
+
+    A ``level`` is drawn beside it as a dashed line all over the chart, 0 for none.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
+    level: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +54,8 @@ class Axis:
         return [10.0**power for power in range(self.low, self.high + 1)]
 
 
-def chart(title: str, across: str, up: str, series: Sequence[Series]) -> str:
-    """Return the SVG of lines over ``across``; a dashed line shows what linear growth would look like.
+def chart(title: str, across: str, up: str, series: Sequence[Series], *, is_growth: bool = True) -> str:
+    """Return the SVG of lines over ``across``; with ``is_growth`` a dashed line shows what linear growth looks like.
 
     Raises:
         ValueError: when there is nothing to show.
@@ -60,7 +64,8 @@ def chart(title: str, across: str, up: str, series: Sequence[Series]) -> str:
     if not points:
         raise ValueError(f"no points: {title}")
     x = Axis.over([point[0] for point in points], _LEFT, _WIDTH - _RIGHT)
-    y = Axis.over([point[1] for point in points], _HEIGHT - _BOTTOM, _TOP)
+    levels = [one.level for one in series if one.level]
+    y = Axis.over([*(point[1] for point in points), *levels], _HEIGHT - _BOTTOM, _TOP)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif">',
         f"<title>{escape(title)}</title>",
@@ -69,7 +74,7 @@ def chart(title: str, across: str, up: str, series: Sequence[Series]) -> str:
         *_grid(x, y),
         _text(_WIDTH / 2, _HEIGHT - _BOTTOM + 38, across),
         f'<g transform="translate(16 {(_TOP + _HEIGHT - _BOTTOM) / 2:g}) rotate(-90)">{_text(0, 0, up)}</g>',
-        *_linear(x, y, series[0]),
+        *(_linear(x, y, series[0]) if is_growth else ()),
     ]
     for number, one in enumerate(series):
         lines += _line(x, y, one, _COLOURS[number % len(_COLOURS)], number)
@@ -98,6 +103,9 @@ def _line(x: Axis, y: Axis, series: Series, colour: str, number: int) -> Iterato
     places = [(x.at(across), y.at(up)) for across, up in series.points]
     joined = " ".join(f"{across},{up}" for across, up in places)
     yield f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    if series.level:
+        ends = f"M{x.start:g} {y.at(series.level)}H{x.end:g}"
+        yield f'<path d="{ends}" stroke="{colour}" stroke-width="2" stroke-dasharray="6 4"/>'
     for across, up in places:
         yield f'<circle cx="{across}" cy="{up}" r="3.5" fill="{colour}"/>'
     below = _HEIGHT - 14

@@ -91,17 +91,21 @@ def _block(name: str, summary: Summary) -> str:
     if name == "profiles":
         return "\n\n".join(map(_profile, summary.profiles)) or _NOTHING
     if name == table.SWEEP:
-        swept = [section for section in summary.sections if section.key == name]
-        return "\n\n".join(map(_sweep, swept)) or _NOTHING
+        charts = [f"![{title}]({CHARTS.name}/{file}.svg)" for file, title, _ in _sweeps(summary)]
+        return "\n\n".join([*map(_sweep, _of(summary, name)), *charts]) or _NOTHING
     if not re.fullmatch(r"W[0-9]", name):
         raise ValueError(f"{PAGE} has a place for something unknown: {name}")
-    sections = [section for section in summary.sections if section.key == name]
+    sections = _of(summary, name)
     if not sections:
         return _NOTHING
     parts = [_section(section) for section in sections]
     if name == "W7":
         parts += [f"![{title}]({CHARTS.name}/{file}.svg)" for file, title, _, _ in _GROWTH]
     return "\n\n".join(parts)
+
+
+def _of(summary: Summary, key: str) -> list[Section]:
+    return [section for section in summary.sections if section.key == key]
 
 
 def _run(run: Mapping[str, Any]) -> str:
@@ -144,7 +148,17 @@ def _profile(profile: Mapping[str, Any]) -> str:
 
 
 def _charts(summary: Summary) -> Iterator[tuple[Path, str]]:
-    growth = [section for section in summary.sections if section.key == "W7" and section.rows]
+    for file, title, sections in _sweeps(summary):
+        swept = [
+            Series(
+                name=section.title.rpartition(" tags ")[2],
+                points=[(float(row.peer), median(row.wall)) for row in section.rows if row.peer.isdigit()],
+                level=next((median(row.wall) for row in section.rows if row.peer == table.ADAPTIVE), 0.0),
+            )
+            for section in sections
+        ]
+        yield CHARTS / f"{file}.svg", chart(title, "requests at once", "seconds", swept, is_growth=False)
+    growth = [section for section in _of(summary, "W7") if section.rows]
     if not growth:
         return
     for name, title, unit, number in _GROWTH:
@@ -153,6 +167,15 @@ def _charts(summary: Summary) -> Iterator[tuple[Path, str]]:
             for section in growth
         ]
         yield CHARTS / f"{name}.svg", chart(title, "tags", unit, series)
+
+
+def _sweeps(summary: Summary) -> Iterator[tuple[str, str, list[Section]]]:
+    """Yield for W1 and for W2 a chart's file, its title, and the sweeps that it shows, near and far."""
+    swept = _of(summary, table.SWEEP)
+    for workload in dict.fromkeys(section.title.partition(":")[0] for section in swept):
+        sections = [section for section in swept if section.title.startswith(f"{workload}:")]
+        title, tags, _ = sections[0].title.rpartition(" tags ")
+        yield f"windows-{workload.lower()}", f"{title}{tags}by the size of windows", sections
 
 
 if __name__ == "__main__":

@@ -54,6 +54,22 @@ def test_a_sweep_has_its_place_on_the_page() -> None:
     assert from_text(files[SUMMARY]).sections == [SECTION]
 
 
+def test_near_and_far_are_drawn_together() -> None:
+    """A chart for W1 and one for W2, each with the fixed sizes as lines and the adaptive ones as levels."""
+    titles = ["W1: first sync of 500 tags on loopback", "W2: nothing new in 500 tags on loopback",
+              "W1: first sync of 500 tags at 50 ms", "W2: nothing new in 500 tags at 50 ms"]  # fmt: skip
+    sections = [Section(key="sweep", title=title, when="then", rows=ROWS) for title in titles]
+    files = files_of(Summary(sections=sections), "<!-- measured: sweep -->\n<!-- end -->\n")
+    drawn = {path.name: text for path, text in files.items() if path.suffix == ".svg"}
+    assert sorted(drawn) == ["windows-w1.svg", "windows-w2.svg"]
+    assert all(f"(performance/{name})" in files[PAGE] for name in drawn)
+    first = drawn["windows-w1.svg"]
+    assert "W1: first sync of 500 tags by the size of windows" in first
+    assert ">on loopback<" in first
+    assert ">at 50 ms<" in first
+    assert (first.count("<circle"), first.count('stroke-dasharray="6 4"'), first.count('="4 4"')) == (4, 2, 0)
+
+
 def test_a_size_is_an_argument_of_a_program_of_the_benchmarks(tmp_path: Path) -> None:
     """The spec is the same for all, and the registry's settings are not: the sizes come by another way."""
     here = Server(host="127.0.0.1:1", direct="127.0.0.1:1")
