@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.root / path).parent.mkdir(parents=True, exist_ok=True)
         (options.root / path).write_text(content)
         print(f"written: {path}")
+    for chart_file in (options.root / CHARTS).glob("*.svg"):
+        if chart_file.relative_to(options.root) not in written:
+            chart_file.unlink()
+            print(f"removed: {chart_file.relative_to(options.root)}")
     return 0
 
 

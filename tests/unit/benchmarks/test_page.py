@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from benchmarks import publish
 from benchmarks.publish import CHARTS, PAGE, SUMMARY, files_of
-from benchmarks.summary import Row, Section, Summary, from_text
+from benchmarks.summary import Row, Section, Summary, from_text, to_text
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
@@ -93,3 +94,40 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert publish.main([str(broken), "--root", str(tmp_path)]) == 2
     assert "cannot publish" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [broken]
+
+
+def published(root: Path, *keys: str) -> Path:
+    """Write a page with places for ``keys`` and an empty summary into ``root``, and return a result of a trial."""
+    for path, text in ((SUMMARY, to_text(Summary())), (PAGE, "".join(map(PLACE.format, keys)))):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    machine = {"cpus": 2, "processor": "p", "load": [1.0], "in_memory": True, "system": "s", "python": "3"}
+    traffic = {"requests": {}, "sent": 0, "taken": 0, "cpu": 1.0}
+    one = {"workload": "W4: some", "peer": "syncer run", "round": 0, "wall": 1.0, "cpu": 1.0, "memory": 10**7,
+           "source": traffic, "target": traffic, "served": 1.0, "started": 0.0, "facts": {}}  # fmt: skip
+    result = root / "trial.json"
+    document = {"when": "then", "rounds": 1, "scale": 0.1, "versions": {}, "machine": machine,
+                "parts": [{"key": "W4", "title": "W4: some"}], "measurements": [one]}  # fmt: skip
+    result.write_text(json.dumps(document))
+    return result
+
+
+def test_a_trial_is_published_only_when_asked_for(tmp_path: Path) -> None:
+    """Of all files that lie around, those at full scale count; one that is named counts as it is."""
+    result = published(tmp_path, "W4")
+    assert publish.main([str(result), "--whole", "--root", str(tmp_path)]) == 0
+    assert "W4: some" not in (tmp_path / PAGE).read_text()
+    assert publish.main([str(result), "--root", str(tmp_path)]) == 0
+    assert "W4: some" in (tmp_path / PAGE).read_text()
+    assert publish.main(["--anew", "--root", str(tmp_path)]) == 0
+    assert "W4: some" not in (tmp_path / PAGE).read_text()
+
+
+def test_a_chart_that_nothing_makes_any_more_goes(tmp_path: Path) -> None:
+    """An old picture would look like a result; what is no chart is left alone."""
+    published(tmp_path, "W4")
+    (tmp_path / CHARTS).mkdir()
+    for name in ("old.svg", "note.txt"):
+        (tmp_path / CHARTS / name).touch()
+    assert publish.main(["--root", str(tmp_path)]) == 0
+    assert [path.name for path in (tmp_path / CHARTS).iterdir()] == ["note.txt"]
