@@ -31,11 +31,18 @@ class Holdings:
         self._journal = journal
         self._capacity = capacity
         self._places: OrderedDict[Digest, dict[str, None]] = OrderedDict()
+        #: The journal has nothing to add to what is in memory; None before it was asked.
+        self._has_all: bool | None = None
 
     async def learn(self, repository: str, digests: Iterable[Digest]) -> None:
         """Bring what the journal knows of ``digests`` to mind, before :meth:`holds` is asked."""
         unknown = [digest for digest in digests if digest not in self._places]
         if not unknown:
+            return
+        if self._has_all is None:
+            # At a first sync the journal is empty: it need not say so for every image.
+            self._has_all = not await self._journal.knows(self.registry)
+        if self._has_all:
             return
         located = await self._journal.locate(self.registry, unknown)
         # A full list may have left out the very repository that is asked about.
@@ -78,4 +85,5 @@ class Holdings:
             places = self._places[digest] = {}
             if len(self._places) > self._capacity:
                 self._places.popitem(last=False)
+                self._has_all = False
         return places

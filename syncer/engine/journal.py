@@ -33,6 +33,10 @@ class Journal(Protocol):
         """Remember that the repository holds the digests."""
         ...
 
+    async def knows(self, registry: str) -> bool:
+        """Tell whether any content of the registry is remembered."""
+        ...
+
     async def locate(self, registry: str, digests: Collection[Digest]) -> dict[Digest, list[str]]:
         """Return up to four repositories of the registry for each digest, the freshest first."""
         ...
@@ -77,6 +81,10 @@ class MemoryJournal:
         for digest in digests:
             content.setdefault(digest, {})[repository] = None
 
+    async def knows(self, registry: str) -> bool:
+        """Tell whether any content of the registry is remembered."""
+        return bool(self._content.get(registry))
+
     async def locate(self, registry: str, digests: Collection[Digest]) -> dict[Digest, list[str]]:
         """Return up to four repositories of the registry for each digest, the freshest first."""
         content = self._content.get(registry, {})
@@ -108,6 +116,7 @@ class ReadOnlyJournal:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.tags = journal.tags
+        self.knows = journal.knows
         self.locate = journal.locate
         self.held = journal.held
         self.subset = journal.subset

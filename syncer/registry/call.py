@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 SMALL_ANSWER = 1024 * 1024
 
 
+class OnTurn(Protocol):
+    """Hears whose turn it is while a body is sent."""
+
+    def __call__(self, taken: int | None, *, is_last: bool) -> None:
+        """Take note that the other side is to take so many bytes now; None when the next are waited for here."""
+        ...
+
+
 class StreamBody:
     """A request body of known ``size`` that is read while it is sent, once.
 
@@ -37,6 +45,7 @@ class StreamBody:
         sent: how many bytes were handed over.
         ended_at: when the last of them was taken, by the clock; None before.
         is_reading: True while the next bytes are waited for.
+        on_turn: told whose turn it is to do something.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class StreamBody:
         self._chunks = chunks
         self._pass_bytes = pass_bytes
         self.is_reading = False
+        self.on_turn: OnTurn | None = None
         self._is_closed = False
         self._idle: anyio.Event | None = None
 
@@ -79,6 +89,10 @@ class StreamBody:
         if self._is_closed:
             raise ConnectionAbortedError("the request is over")
         self.started.set()
+        if self.sent < self.size:
+            self._tell(None)
+        elif not self.size:
+            self._tell(0)
         self.is_reading = True
         try:
             chunk = self._held or await anext(self._chunks)
@@ -105,7 +119,12 @@ class StreamBody:
         self.sent += len(chunk)
         if self.sent == self.size:
             self.ended_at = self._clock()
+        self._tell(len(chunk))
         return chunk
+
+    def _tell(self, taken: int | None) -> None:
+        if self.on_turn is not None:
+            self.on_turn(taken, is_last=self.sent == self.size)
 
     def _check_length(self, count: int) -> None:
         if self.sent + count > self.size:

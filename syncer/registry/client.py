@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random as random_module
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,7 +44,7 @@ from syncer.registry.traffic.retry import OUT_OF_BUDGET, PASSING_STATUSES, React
 from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -278,31 +277,30 @@ class RegistryClient:
         registry = error.registry if isinstance(error, RegistryError) else ""
         return "" if registry == self.host else registry
 
-    @asynccontextmanager
-    async def _hop(self, request: HttpRequest, call: Call, window: AdaptiveWindow) -> AsyncIterator[HttpResponse]:
+    async def _hop(
+        self, call: Call, url: URL, headers: Mapping[str, str], window: AdaptiveWindow, stack: AsyncExitStack
+    ) -> HttpResponse:
         """Send one request of ``call`` once its host may be asked, and note what its answer shows of the host.
 
-        ``window`` is what it has a permit of.
+        ``window`` is what it has a permit of; the answer is valid until ``stack`` is closed.
         """
-        origin = Origin.of(request.url)
+        origin = Origin.of(url)
         place = "" if origin == self._home else str(origin)
         standing = self.standing
-        async with AsyncExitStack() as stack:
-            async with AsyncExitStack() as until_answered:
-                if not place:
-                    # A body may be what a connection breaks over: that says nothing about the host.
-                    is_telling = request.body is None or isinstance(request.body, bytes)
-                    await until_answered.enter_async_context(standing.breaker.passage(is_telling=is_telling))
-                await standing.leave(request.kind, place)
-                until_answered.enter_context(standing.allowance(place).counted(request.kind))
+        # Connecting takes a while, too, in which a pause may begin.
+        ready = partial(self.limits.wait_pause, place)
+        request = HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body, ready=ready)
+        # A body may be what a connection breaks over: that says nothing about the host.
+        is_telling = request.body is None or isinstance(request.body, bytes)
+        async with nullcontext() if place else standing.breaker.passage(is_telling=is_telling):
+            await standing.leave(request.kind, place)
+            with standing.allowance(place).counted(request.kind):
                 if call.on_departure is not None:
                     # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
                     await anyio.lowlevel.checkpoint_if_cancelled()
                     call.on_departure()
-                # Connecting takes a while, too, in which a pause may begin.
-                ready = partial(self.limits.wait_pause, place)
                 try:
-                    response = await stack.enter_async_context(self._transport.send(replace(request, ready=ready)))
+                    response = await stack.enter_async_context(self._transport.send(request))
                 except TransportError as error:
                     note_failure(window, request, error)
                     raise
@@ -312,8 +310,8 @@ class RegistryClient:
                         self.limits.pause(pause)
                     if response.status not in _NO_ANSWER:
                         allowance.told(request.kind)
-            note_answer(window, request, response.status, place=place)
-            yield response
+        note_answer(window, request, response.status, place=place)
+        return response
 
     async def _attempt(
         self, call: Call, use: Callable[[HttpResponse, AsyncExitStack, int], Awaitable[_T]], attempt: int
@@ -357,13 +355,7 @@ class RegistryClient:
                 if authorization := await disclosure.header(url, has_left=has_left):
                     headers["Authorization"] = authorization
                 hop = await stack.enter_async_context(AsyncExitStack())
-                response = await hop.enter_async_context(
-                    self._hop(
-                        HttpRequest(kind=call.kind, method=call.method, url=url, headers=headers, body=call.body),
-                        call,
-                        window,
-                    )
-                )
+                response = await self._hop(call, url, headers, window, hop)
                 self._heed_warnings(response)
                 if not _is_redirect(call, response):
                     return response, stack.pop_all()

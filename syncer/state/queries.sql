@@ -91,6 +91,13 @@ WHERE t.tag <> ''
 GROUP BY g.name, t.outcome
 ORDER BY g.name, t.outcome;
 
+-- knows --
+SELECT 1
+FROM content c
+JOIN repositories r ON r.id = c.repository
+WHERE r.registry = :registry
+LIMIT 1;
+
 -- locate --
 SELECT digest, name, seen
 FROM (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _SQLITE_ONLY = re.compile(r"/\* sqlite: (.*?) \*/")
 
-#: Values that one widened list takes. Shorter lists are filled up, so that one prepared statement serves all.
-WIDTH = 200
+#: Values that one widened list takes. Shorter lists are filled up, so that few prepared statements serve all.
+WIDTHS = (8, 40, 200)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,9 +45,21 @@ def read_migrations(folder: Path = _HERE / "migrations") -> tuple[Migration, ...
 
 
 def widened(sql: str, name: str, values: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield ``sql`` with ``IN (:name)`` made a list of :data:`WIDTH` values, once for as many values."""
-    marks = ", ".join(f":{name}_{at}" for at in range(WIDTH))
-    text = sql.replace(f"(:{name})", f"({marks})")
-    for start in range(0, len(values), WIDTH):
-        chunk = values[start : start + WIDTH]
-        yield text, {f"{name}_{at}": chunk[min(at, len(chunk) - 1)] for at in range(WIDTH)}
+    """Yield ``sql`` with ``IN (:name)`` made a list of one of :data:`WIDTHS`, once for as many values."""
+    for start in range(0, len(values), WIDTHS[-1]):
+        chunk = values[start : start + WIDTHS[-1]]
+        names, text = _widths(sql, name)[next(at for at, width in enumerate(WIDTHS) if len(chunk) <= width)]
+        given = dict.fromkeys(names, chunk[-1])
+        given.update(zip(names, chunk, strict=False))
+        yield text, given
+
+
+@cache
+def _widths(sql: str, name: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Return the names of the values, and the statement that takes them, for each width."""
+    found = []
+    for width in WIDTHS:
+        names = tuple(f"{name}_{at}" for at in range(width))
+        marks = ", ".join(f":{each}" for each in names)
+        found.append((names, sql.replace(f"(:{name})", f"({marks})")))
+    return tuple(found)

@@ -278,6 +278,10 @@ class StateStore:
         for digest in digests:
             await self._queue().put_content(registry, repository, digest, None)
 
+    async def knows(self, registry: str) -> bool:
+        """Tell whether any repository of the registry was ever known to hold anything; queued records do not count."""
+        return bool(await self._database.fetch(self._queries["knows"], {"registry": registry}))
+
     async def locate(self, registry: str, digests: Collection[Digest]) -> dict[Digest, list[str]]:
         """Return up to four repositories of the registry that hold each digest, the freshest first.
 

@@ -68,6 +68,8 @@ class Keychain:
         self._clock = clock
         self._readings: dict[Place, Reading] = {}
         self._look_at = float("-inf")
+        #: What the files as read last have for a repository; what helpers say has a lifetime of its own.
+        self._found: dict[tuple[str, str], Credential] = {}
 
     async def get(self, registry: str, repository: str) -> Credential:
         """Return the credential for ``repository`` of ``registry``; Anonymous when there is none.
@@ -88,21 +90,35 @@ class Keychain:
         return await self._find(registry, repository, refused)
 
     async def _find(self, registry: str, repository: str, refused: Credential | None) -> Credential:
+        if refused is not None or self._clock() >= self._look_at:
+            self._found.clear()
+        elif known := self._found.get((registry, repository)):
+            return known
         host = check_host(registry)
         if host in self._explicit:
             return self._explicit[host]
         if refused is not None or self._clock() >= self._look_at:
             self._readings = await to_thread.run_sync(self._read, self._readings)
             self._look_at = self._clock() + _UNCHANGED
+            self._found.clear()
+        credential, is_filed = await self._look_up(host, repository, refused)
+        if is_filed:
+            self._found[registry, repository] = credential
+        return credential
+
+    async def _look_up(self, host: str, repository: str, refused: Credential | None) -> tuple[Credential, bool]:
+        """Return the credential, and whether the files alone decided on it."""
+        is_filed = True
         for content in self._sources():
             if helper := content.helper(host):
+                is_filed = False
                 credential = await self._helpers.get(helper, host, refused=refused)
                 if not isinstance(credential, Anonymous):
-                    return credential
+                    return credential, False
             credential = content.credential(host, repository)
             if not isinstance(credential, Anonymous):
-                return credential
-        return Anonymous()
+                return credential, is_filed
+        return Anonymous(), is_filed
 
     def _read(self, known: Mapping[Place, Reading]) -> dict[Place, Reading]:
         places = (*((self._named,) if self._named else ()), *self._usual)

@@ -8,6 +8,7 @@ has a deadline: for a connection, for the answer's headers, and by the pace of i
 from __future__ import annotations
 
 import math
+import time
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -156,12 +157,12 @@ class HttpResponse:
         Raises:
             TransportError: when the connection fails before the end, or brings next to nothing for too long.
         """
-        began = anyio.current_time()
+        began = time.monotonic()
         with translated(self._registry, self.method, self.url):
             part = await self._receive()
         if (
             part
-            and self._headway.is_too_slow(anyio.current_time() - began, len(part))
+            and self._headway.is_too_slow(time.monotonic() - began, len(part))
             and not self._response.content.at_eof()
         ):
             self._response.close()
@@ -252,6 +253,9 @@ class Transport:
         self._contexts = certificates.Contexts()
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._answered: set[Origin] = set()
+        timeouts = settings.timeouts
+        self._reading = _timeout(timeouts.connect, timeouts.read)
+        self._committing = _timeout(timeouts.connect, timeouts.commit)
 
     async def open(self, home: Origin) -> None:
         """Load the certificates and get ready; ``home`` is the origin that may see the client certificate.
@@ -357,7 +361,7 @@ class Transport:
                     headers=headers,
                     data=body,
                     allow_redirects=False,
-                    timeout=_timeout(request.kind, timeouts),
+                    timeout=self._committing if request.kind in _CARRY_BLOBS else self._reading,
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=proxy_headers,
                 )
@@ -412,9 +416,8 @@ class Transport:
         return session
 
 
-def _timeout(kind: RequestKind, timeouts: TimeoutSettings) -> aiohttp.ClientTimeout:
-    read = timeouts.commit if kind in _CARRY_BLOBS else timeouts.read
-    return aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=read)
+def _timeout(connect: float, read: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
 
 
 def _answer_deadline(request: HttpRequest, timeouts: TimeoutSettings) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from collections import deque
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,40 +10,80 @@ import anyio
 from syncer.registry.traffic.adaptive import START, AdaptiveSize
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable
+    from collections.abc import Callable, Hashable
 
 
 class Window:
     """At most ``size`` permits are out at once, given in the order in which they are asked for."""
 
     def __init__(self, size: int) -> None:
-        self._limiter = anyio.CapacityLimiter(size)
+        self._size = size
+        self._used = 0
+        self._waiters: deque[anyio.Event] = deque()
 
     @property
     def size(self) -> int:
         """How many permits there are."""
-        return int(self._limiter.total_tokens)
+        return self._size
 
     @property
     def used(self) -> int:
         """How many permits are out."""
-        return self._limiter.borrowed_tokens
+        return self._used
 
-    @asynccontextmanager
-    async def permit(self) -> AsyncIterator[None]:
-        """Wait for a permit and hold it."""
-        # A permit belongs to what is done with it, not to the task: one task may hold several.
-        holder = object()
-        await self._limiter.acquire_on_behalf_of(holder)
+    def permit(self) -> Permit:
+        """Return what waits for a permit when it is entered, and holds it until it is left."""
+        return Permit(self)
+
+    async def take(self) -> None:
+        """Wait for a permit; :meth:`give_back` must follow."""
+        if self._used < self._size and not self._waiters:
+            # Every request comes by here: there is no round of the event loop where there is nothing to wait for.
+            self._used += 1
+            return
+        turn = anyio.Event()
+        self._waiters.append(turn)
         try:
-            yield
-        finally:
-            self._limiter.release_on_behalf_of(holder)
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.give_back()
+            else:
+                self._waiters.remove(turn)
+            raise
+
+    def give_back(self) -> None:
+        """Give a permit to whoever has waited longest."""
+        self._used -= 1
+        self._hand_out()
 
     def _resize(self, size: int) -> None:
-        if size != self._limiter.total_tokens:
+        if size != self._size:
             # Permits that are out stay out; those who wait get theirs when there are more.
-            self._limiter.total_tokens = size
+            self._size = size
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiters and self._used < self._size:
+            self._used += 1
+            self._waiters.popleft().set()
+
+
+class Permit:
+    """The right to send one request; it belongs to what is done with it, not to the task, which may hold several."""
+
+    __slots__ = ("_window",)
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    async def __aenter__(self) -> None:
+        """Wait for it."""
+        await self._window.take()
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Give it back."""
+        self._window.give_back()
 
 
 class AdaptiveWindow(Window):

@@ -102,37 +102,58 @@ async def exchanged(calls: UploadCalls, call: Call) -> Reply:
     Otherwise every stop would leave sessions behind that only the registry's own purge removes. What has not
     been sent by then is not sent any more.
     """
-    reply: Reply | None = None
-    failure: SyncerError | None = None
-    departed = anyio.Event()
-    call = replace(call, on_departure=departed.set)
-
-    async def hasten(shield: anyio.CancelScope) -> None:
+    exchange = _Exchange(calls, call)
+    async with anyio.create_task_group() as group:
+        group.start_soon(exchange.run)
         try:
-            await anyio.sleep_forever()
-        finally:
-            shield.deadline = anyio.current_time() + (ABORT_DEADLINE if departed.is_set() else 0.0)
+            await exchange.ended.wait()
+        except anyio.get_cancelled_exc_class():
+            await exchange.hasten()
+            raise
+    if exchange.failure is not None:
+        raise exchange.failure
+    assert exchange.reply is not None  # noqa: S101 - for the type checker: it is that, or a failure
+    return exchange.reply
 
-    try:
-        async with anyio.create_task_group() as group:
-            with anyio.CancelScope(shield=True) as shield:
-                group.start_soon(hasten, shield)
-                try:
-                    reply = await calls.client.exchange(call)
-                except SyncerError as failed:
-                    failure = failed
-            group.cancel_scope.cancel()
-        # The group swallows a cancellation of its own making only; one from outside is raised here at the latest.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-    except anyio.get_cancelled_exc_class():
-        with anyio.CancelScope(shield=True), suppress(ProtocolViolation):
-            if reply is not None and reply.status == ACCEPTED and (location := location_of(calls, reply)) is not None:
-                await give_up(calls, location, is_cut=False)
-        raise
-    if failure is not None:
-        raise failure
-    assert reply is not None  # noqa: S101 - for the type checker: neither means cancelled, which was raised above
-    return reply
+
+class _Exchange:
+    """A POST that may open an upload, in a task of its own that a cancellation does not reach."""
+
+    def __init__(self, calls: UploadCalls, call: Call) -> None:
+        self.reply: Reply | None = None
+        self.failure: SyncerError | None = None
+        self.ended = anyio.Event()
+        self._calls = calls
+        self._has_departed = False
+        self._call = replace(call, on_departure=self._depart)
+        self._shield = anyio.CancelScope(shield=True)
+
+    async def run(self) -> None:
+        """Send it, and keep what comes of it."""
+        try:
+            with self._shield:
+                self.reply = await self._calls.client.exchange(self._call)
+        except SyncerError as failed:
+            self.failure = failed
+        finally:
+            self.ended.set()
+
+    async def hasten(self) -> None:
+        """Wait a moment for the answer, where it was sent, and give up what it opens."""
+        with anyio.CancelScope(shield=True):
+            if not self._has_departed:
+                self._shield.cancel()
+            self._shield.deadline = anyio.current_time() + ABORT_DEADLINE
+            await self.ended.wait()
+            reply = self.reply
+            if reply is None or reply.status != ACCEPTED:
+                return
+            with suppress(ProtocolViolation):
+                if (location := location_of(self._calls, reply)) is not None:
+                    await give_up(self._calls, location, is_cut=False)
+
+    def _depart(self) -> None:
+        self._has_departed = True
 
 
 async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import anyio
 
 from syncer.errors import SyncerError, Timeout
 from syncer.registry.call import StreamBody
+from syncer.registry.network.transport import Headway
 from syncer.registry.network.urls import redact
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from syncer.registry.call import Call, Reply
     from syncer.registry.client import RegistryClient
+    from syncer.registry.settings import TimeoutSettings
 
 
 def body_of(client: RegistryClient, chunks: AsyncIterator[bytes], size: int) -> StreamBody:
@@ -38,13 +41,12 @@ async def delivered(client: RegistryClient, call: Call, body: StreamBody) -> Rep
         side=call.side,
     )
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_watch, client, body, group.cancel_scope)
+        with anyio.CancelScope() as scope:
+            body.on_turn = _Watch(scope, client.timeouts)
             try:
                 outcome = await client.exchange(call)
             except SyncerError as failed:
                 outcome = failed
-            group.cancel_scope.cancel()
     finally:
         # The chunks are read by a task of aiohttp's: it must be out of them before they are closed.
         with anyio.CancelScope(shield=True):
@@ -54,18 +56,27 @@ async def delivered(client: RegistryClient, call: Call, body: StreamBody) -> Rep
     return outcome
 
 
-async def _watch(client: RegistryClient, body: StreamBody, scope: anyio.CancelScope) -> None:
-    """End a request that makes no headway; aiohttp bounds the wait for an answer, but not for room to write."""
-    timeouts = client.timeouts
-    least = max(1, int(timeouts.slowest * timeouts.stall))
-    # Before that it waits for a token, or for the registry's leave to send: no fault of the target's.
-    await body.started.wait()
-    while not body.is_complete:
-        before = body.sent
-        await anyio.sleep(timeouts.stall)
-        # Waiting for the source, or for room under a ceiling, is no fault of the target's either.
-        if body.sent - before < least and not body.is_reading and not body.is_complete:
-            break
-    else:
-        await anyio.sleep(timeouts.stall + timeouts.commit)
-    scope.cancel()
+class _Watch:
+    """Ends a request that makes no headway; aiohttp bounds the wait for an answer, but not for room to write.
+
+    Waiting for the source, or for room under a ceiling, is no fault of the target's.
+    """
+
+    def __init__(self, scope: anyio.CancelScope, timeouts: TimeoutSettings) -> None:
+        self._scope = scope
+        self._timeouts = timeouts
+        self._headway = Headway(timeouts.slowest, timeouts.stall)
+        self._taken = 0
+        self._since: float | None = None
+
+    def __call__(self, taken: int | None, *, is_last: bool) -> None:
+        """Take note of whose turn it is, and bound the other side's."""
+        now = anyio.current_time()
+        if self._since is not None and self._headway.is_too_slow(now - self._since, self._taken):
+            self._scope.cancel()
+        if taken is None:
+            self._since = None
+            self._scope.deadline = math.inf
+            return
+        self._since, self._taken = now, taken
+        self._scope.deadline = now + self._timeouts.stall + (self._timeouts.commit if is_last else 0.0)

@@ -116,6 +116,8 @@ class UploadSession:
     @property
     def _terms(self) -> Terms:
         terms = Terms.of(self._client.capabilities, self._client.uploads)
+        if self._suspected_bound is None:
+            return terms
         bounds = [bound for bound in (terms.largest_body, self._suspected_bound) if bound is not None]
         return replace(terms, largest_body=min(bounds, default=None))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncer.state.schema import migrate
-from syncer.state.statements import WIDTH, Migration, read_migrations, read_queries, widened
+from syncer.state.statements import WIDTHS, Migration, read_migrations, read_queries, widened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,11 +63,17 @@ def test_migrations_are_numbered_without_a_gap(tmp_path: Path) -> None:
     )
 
 
-def test_lists_are_widened_in_chunks_of_one_width() -> None:
-    """Any number of values goes through one statement text, filled up with the last value."""
-    chunks = list(widened("SELECT x WHERE y IN (:ys)", "ys", [*range(WIDTH + 1)]))
-    assert len({text for text, _ in chunks}) == 1
-    assert [set(values.values()) for _, values in chunks] == [set(range(WIDTH)), {WIDTH}]
+@pytest.mark.parametrize("count", [1, *WIDTHS, WIDTHS[0] + 1, WIDTHS[-1] + 1, 3 * WIDTHS[-1]])
+def test_lists_are_widened_in_chunks_of_few_widths(count: int) -> None:
+    """Any number of values goes through as many statement texts as there are widths, filled up with the last value."""
+    chunks = list(widened("SELECT x WHERE y IN (:ys)", "ys", [*range(count)]))
+    assert [text.count(":") == len(values) for text, values in chunks] == [True] * len(chunks)
+    assert {len(values) for _, values in chunks} <= set(WIDTHS)
+    assert [value for _, values in chunks for value in dict.fromkeys(values.values())] == [*range(count)]
+
+
+def test_nothing_is_widened_for_no_values() -> None:
+    """No value needs no statement."""
     assert list(widened("IN (:ys)", "ys", [])) == []
 
 
