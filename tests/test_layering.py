@@ -46,6 +46,7 @@ PURE = [
     "registry/auth/memory.py",
     "registry/auth/scopes.py",
     "registry/auth/token_service.py",
+    "registry/conf_places.py",
     "registry/failures.py",
     "registry/hosts.py",
     "registry/network/addresses.py",

@@ -14,8 +14,7 @@ from anyio import to_thread
 
 from syncer.app.surroundings import OFF
 from syncer.errors import PolicyViolation, Side, SpecError
-from syncer.registry.mirrors import MirroredRepository, MirrorHealth
-from syncer.registry.registries_conf import VARIABLE, RegistriesConf, conf_places, parse_registries_conf
+from syncer.registry.conf_places import VARIABLE, conf_places, is_without_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
     from syncer.content import Source
     from syncer.events import Observer
     from syncer.registry.client import RegistryClient
-    from syncer.registry.registries_conf import ConfPlaces, Route, Rule, Stop
+    from syncer.registry.conf_places import ConfPlaces
+    from syncer.registry.mirrors import MirroredRepository, MirrorHealth
+    from syncer.registry.registries_conf import RegistriesConf, Route, Rule, Stop
 
 
 _MAX_BYTES = 4 * 1024 * 1024
@@ -48,11 +49,12 @@ class Connect(Protocol):
 class Mirroring:
     """The rules of a process, and the sources that follow from them."""
 
-    def __init__(self, conf: RegistriesConf, connect: Connect, observer: Observer) -> None:
-        """Read along ``conf``; the places on the way are opened by ``connect``, each once."""
+    def __init__(self, conf: RegistriesConf | None, connect: Connect, observer: Observer) -> None:
+        """Read along ``conf``, if there is any; the places on the way are opened by ``connect``, each once."""
         self._conf = conf
         self._connect = connect
-        self._health = MirrorHealth(observer)
+        self._observer = observer
+        self._health: MirrorHealth | None = None
         self._clients: dict[tuple[str, bool, bool], RegistryClient] = {}
         self._locks: dict[tuple[str, bool, bool], anyio.Lock] = {}
 
@@ -74,7 +76,7 @@ class Mirroring:
         Raises:
             SpecError: when a rule makes something of the name that is none.
         """
-        route = self._conf.route(registry, repository)
+        route = self._conf.route(registry, repository) if self._conf else None
         if route is None:
             return None
         primary = route.primary
@@ -90,6 +92,9 @@ class Mirroring:
         What is configured for the registry, its credentials among it, goes to ``own`` only: other hosts
         are asked with what is known for them.
         """
+        from syncer.registry.mirrors import MirroredRepository, MirrorHealth  # noqa: PLC0415 - most names have no mirror
+
+        self._health = self._health or MirrorHealth(self._observer)
 
         async def opener(stop: Stop) -> Source:
             if own is not None and stop.registry == registry:
@@ -105,7 +110,7 @@ class Mirroring:
         Raises:
             PolicyViolation: when it is.
         """
-        rule = self._conf.rule(registry)
+        rule = self._conf.rule(registry) if self._conf else None
         if rule is not None and rule.blocked:
             raise PolicyViolation(f"{registry} is blocked by {rule.file}", hint=_HINT, side=Side.SOURCE)
 
@@ -117,18 +122,23 @@ class Mirroring:
             return self._clients[key]
 
 
-def read_registries_conf(surroundings: Surroundings) -> RegistriesConf:
-    """Read the files of this machine, or the one that is asked for; blocks.
+def read_registries_conf(surroundings: Surroundings) -> RegistriesConf | None:
+    """Read the files of this machine, or the one that is asked for; None where they hold no rules. Blocks.
 
     Raises:
         SpecError: when one of them cannot be read or is not valid.
     """
     asked = surroundings.registries_conf
     if asked == OFF:
-        return RegistriesConf()
+        return None
     named = Path(asked) if asked else None
     places = conf_places(surroundings.environ, surroundings.home, surroundings.etc, named)
-    return RegistriesConf.merged(_read_all(places, "" if named else f"${VARIABLE}"))
+    files = list(_read_all(places, "" if named else f"${VARIABLE}"))
+    if not any(files):
+        return None
+    from syncer.registry.registries_conf import RegistriesConf  # noqa: PLC0415 - most machines have no rules
+
+    return RegistriesConf.merged(files)
 
 
 def _read_all(places: ConfPlaces, named_by: str) -> Iterator[tuple[Rule, ...]]:
@@ -173,4 +183,8 @@ def _read(path: Path) -> tuple[Rule, ...] | None:
         raise SpecError(f"cannot be read: {reason}", file=str(path), hint=_HINT) from None
     if len(raw) > _MAX_BYTES:
         raise SpecError("larger than 4 MiB", file=str(path), hint=_HINT)
+    if is_without_rules(raw):
+        return ()
+    from syncer.registry.registries_conf import parse_registries_conf  # noqa: PLC0415 - as above
+
     return parse_registries_conf(raw, str(path))

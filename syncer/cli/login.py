@@ -19,9 +19,10 @@ from syncer.events import Event, Observers, RequestFinished, RequestKind
 from syncer.oci.reference import check_host
 from syncer.registry.call import Call
 from syncer.registry.client import RegistryClient
-from syncer.registry.credentials import Basic, Kept
-from syncer.registry.credentials import login as keep
-from syncer.registry.credentials import logout as remove
+from syncer.registry.credentials.login import Kept
+from syncer.registry.credentials.login import login as keep
+from syncer.registry.credentials.login import logout as remove
+from syncer.registry.credentials.values import Basic
 from syncer.registry.settings import TlsSettings
 
 _LONGEST_PASSWORD = 64 * 1024

@@ -8,18 +8,16 @@ from typing import Annotated
 import typer
 
 from syncer.app.loop import run as run_loop
-from syncer.app.running import plan_spec, run_spec
+from syncer.app.running import run_spec
 from syncer.app.stopping import stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode, code_of_report
 from syncer.cli.files import check_writable, write_text
 from syncer.cli.options import AuthFile, Progressing, spread
-from syncer.cli.plans import print_plan
 from syncer.cli.rendering import print_json
 from syncer.cli.sessions import until
 from syncer.cli.voices import console, listeners, speaker
 from syncer.events import RunStatus
-from syncer.plan.document import Plan, dump_plan
 from syncer.spec.loader import load_spec
 from syncer.telemetry.report import Report
 from syncer.telemetry.summary import render_report
@@ -98,6 +96,10 @@ def plan(
 
     Every tag is looked at on both sides, as a run would.
     """
+    from syncer.app.running import plan_spec  # noqa: PLC0415 - a run has no plan to show
+    from syncer.cli.plans import print_plan  # noqa: PLC0415 - same
+    from syncer.plan.document import Plan, dump_plan  # noqa: PLC0415 - same
+
     loaded = load_spec(spec, os.environ)
     if out is not None:
         check_writable(out)

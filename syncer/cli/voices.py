@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from syncer.cli.rendering import say
+from syncer.telemetry.grid import Pipe
 from syncer.telemetry.logs import LogLevel, LogObserver, configure_logging
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
     from syncer.cli.options import Voice
     from syncer.events import Observer
+
+
+#: Variables by which rich takes for a terminal what is none, as the logs of some CI systems.
+_DRAWN_ALL_THE_SAME = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
 
 
 def logs(voice: Voice) -> LogObserver:
@@ -56,8 +62,10 @@ def speaker(voice: Voice) -> Callable[[str], None]:
     return as_object if voice.log_format == "json" else say
 
 
-def console() -> Console:
+def console() -> Console | Pipe:
     """Return the console of standard output, for tables."""
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that most commands do without
+    if not sys.stdout.isatty() and not _DRAWN_ALL_THE_SAME & os.environ.keys():
+        return Pipe(sys.stdout)
+    from rich.console import Console  # noqa: PLC0415 - only where there is something to draw on
 
     return Console(file=sys.stdout, soft_wrap=False)

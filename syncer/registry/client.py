@@ -31,8 +31,6 @@ from syncer.registry.auth.origins import Nobody, OriginTokens, may_see_credentia
 from syncer.registry.auth.tokens import Tokens
 from syncer.registry.call import Call, Reply
 from syncer.registry.catalog import RegistryCatalog
-from syncer.registry.creation import Creation
-from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure, without_credentials
 from syncer.registry.network.addresses import kind_of
 from syncer.registry.network.resolver import system_lookup
 from syncer.registry.network.transport import HttpRequest, HttpResponse, Transport
@@ -53,10 +51,11 @@ if TYPE_CHECKING:
     from syncer.registry.auth.memory import Demand
     from syncer.registry.auth.origins import Disclosure
     from syncer.registry.auth.token_service import TokenRequest
+    from syncer.registry.creation import Creation
     from syncer.registry.credentials.values import CredentialStore
     from syncer.registry.network.addresses import Classifier
     from syncer.registry.network.resolver import Lookup
-    from syncer.registry.settings import RegistrySettings
+    from syncer.registry.settings import CreationSettings, RegistrySettings
     from syncer.registry.traffic.retry import RetryPolicy
 
 _T = TypeVar("_T")
@@ -133,7 +132,7 @@ class RegistryClient:
         self._origins = OriginTokens(self._home, self._tokens, elsewhere, self._challenges_of_ping)
         self._denials = Denials(clock)
         self._token_window = AdaptiveWindow(_TOKEN_REQUESTS, clock=clock)
-        self.creation = Creation(self, settings.creation, credentials) if settings.creation else None
+        self.creation = _creation(self, settings.creation, credentials) if settings.creation else None
         self._warnings: set[str] = set()
         self._ping_challenges: list[Challenge] | None = None
         self._ping_lock = anyio.Lock()
@@ -369,6 +368,8 @@ class RegistryClient:
         )
 
     async def _failure(self, call: Call, response: HttpResponse) -> SyncerError:
+        from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure  # noqa: PLC0415 - only when one comes
+
         body = b"" if call.method == "HEAD" else await response.read_start(ERROR_BODY_LIMIT)
         origin = Origin.of(response.url)
         return failure(
@@ -442,6 +443,8 @@ class RegistryClient:
         for header in response.headers.getall("Warning", ()):
             text = header[:_LONGEST_WARNING]
             if text.startswith("299 ") and text not in self._warnings and len(self._warnings) < _MOST_WARNINGS:
+                from syncer.registry.failures import without_credentials  # noqa: PLC0415 - most say nothing
+
                 self._warnings.add(text)
                 self.notice(without_credentials(text.partition('"')[2].rstrip('"') or text))
 
@@ -459,3 +462,9 @@ def _is_redirect(call: Call, response: HttpResponse) -> bool:
     if response.status not in _REDIRECTS or not call.is_redirectable or "Location" not in response.headers:
         return False
     return call.method in ("GET", "HEAD") or (response.status in (307, 308) and call.is_replayable)
+
+
+def _creation(client: RegistryClient, settings: CreationSettings, credentials: CredentialStore) -> Creation:
+    from syncer.registry.creation import Creation  # noqa: PLC0415 - most registries need no such hook
+
+    return Creation(client, settings, credentials)

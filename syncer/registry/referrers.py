@@ -23,7 +23,6 @@ from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.manifest import Manifest, parse_object
 from syncer.oci.referrers import fallback_tag, referrers_index
-from syncer.registry import manifests
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
 from syncer.registry.network.urls import redact, with_query
@@ -292,6 +291,8 @@ class FallbackTags:
             else:
                 changed = _changed(current, added, stale)
             try:
+                from syncer.registry import manifests  # noqa: PLC0415 - only what is pushed has a list to be kept
+
                 await manifests.put(repository, changed, tag)
             except NotFound as error:
                 # The registry no longer has what somebody listed once, and refuses the list for that.

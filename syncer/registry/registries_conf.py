@@ -1,7 +1,8 @@
 """``registries.conf``: from where an image is read instead of the registry that its name says.
 
 The format is version 2 of containers-registries.conf(5), which podman, skopeo and buildah read. Pure:
-texts and names of files come in, rules come out; who reads the files is :mod:`syncer.app.mirroring`.
+texts come in, rules come out; where the files are says :mod:`syncer.registry.conf_places`, and who reads
+them is :mod:`syncer.app.mirroring`.
 Of a file only the ``[[registry]]`` tables are used: names are never searched for, and credentials have
 their own files.
 """
@@ -11,18 +12,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncer.errors import InvalidReference, SpecError
 from syncer.oci.reference import check_host, check_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from typing import Self
 
-#: The variable that names the file, for all tools that read it.
-VARIABLE = "CONTAINERS_REGISTRIES_CONF"
 _WILDCARD = "*."
 _TOML_PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
@@ -145,42 +143,6 @@ def _stop(rule: Rule, mirror: Mirror, rest: str) -> Stop:
             hint="Let the location name a repository where the prefix does.",
         ) from None
     return Stop(registry=host, repository=name, insecure=mirror.insecure, pull=mirror.pull)
-
-
-# ---------------------------------------------------------------------- where the files are
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConfPlaces:
-    """The main files, of which the first that exists is read, and the folders of what is added to it.
-
-    Attributes:
-        named: the file asked for by option or variable, which has to exist; None for the usual ones.
-        usual: the usual files with the folders whose ``*.conf`` files are read after each of them.
-        folders: the folders that are read where no file of ``usual`` exists, or one is named by the variable.
-    """
-
-    named: Path | None
-    usual: tuple[tuple[Path, tuple[Path, ...]], ...] = ()
-    folders: tuple[Path, ...] = ()
-
-
-def conf_places(environ: Mapping[str, str], home: Path, etc: Path, named: Path | None = None) -> ConfPlaces:
-    """Return where the configuration is, as containers-registries.conf.d(5) has it.
-
-    A file ``named`` by option is read alone; one that ``$CONTAINERS_REGISTRIES_CONF`` names takes the
-    place of the main file only.
-    """
-    if named is not None:
-        return ConfPlaces(named=named)
-    own = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers"
-    system = etc / "containers"
-    own_folder, system_folder = own / "registries.conf.d", system / "registries.conf.d"
-    both = (system_folder, own_folder)
-    if variable := environ.get(VARIABLE):
-        return ConfPlaces(named=Path(variable), folders=both)
-    usual = ((own / "registries.conf", (own_folder,)), (system / "registries.conf", both))
-    return ConfPlaces(named=None, usual=usual, folders=both)
 
 
 # ---------------------------------------------------------------------- what is in a file

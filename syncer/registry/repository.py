@@ -27,11 +27,10 @@ from syncer.oci.descriptor import MAX_SIZE, Descriptor
 from syncer.oci.digest import Digest, is_digest
 from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
 from syncer.oci.reference import check_tag
-from syncer.registry import manifests, referrers, tags, upload
+from syncer.registry import referrers, tags
 from syncer.registry.auth.scopes import Scope
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
-from syncer.registry.download import BlobDownload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -144,6 +143,8 @@ class RegistryRepository:
 
     def fetch_blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a blob for reading; see :class:`BlobDownload`."""
+        from syncer.registry.download import BlobDownload  # noqa: PLC0415 - what is in sync is not moved
+
         call = Call(
             kind=RequestKind.BLOB_GET,
             method="GET",
@@ -172,10 +173,14 @@ class RegistryRepository:
 
     async def begin_blob(self, descriptor: Descriptor, *, mount_from: str = "") -> BlobSession | BlobOutcome:
         """Make the blob present or open an upload, in one POST; see :func:`upload.begin`."""
+        from syncer.registry import upload  # noqa: PLC0415 - as above: the acts of an upload are ten modules
+
         return await upload.begin(self, descriptor, mount_from)
 
     async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
         """Write the manifest; see :func:`manifests.push`."""
+        from syncer.registry import manifests  # noqa: PLC0415 - as above
+
         await manifests.push(self, manifest, tag)
 
     async def referrers(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from syncer.telemetry.grid import Pipe
     from syncer.telemetry.report import Deferral, Failure, Report, RepositoryReport
 
 #: Repositories, kinds of failure and notices that are shown; the JSON has them all.
@@ -38,7 +39,7 @@ _KINDS = {
 }
 
 
-def render_report(report: Report, console: Console) -> None:
+def render_report(report: Report, console: Console | Pipe) -> None:
     """Print ``report`` on ``console``: what was done where, what it took, what failed, and one closing sentence."""
     if rows := _worth_showing(report.repositories):
         print_grid(_repositories(rows[:MAX_ROWS]), console)
@@ -168,7 +169,7 @@ def _requests(report: Report) -> tuple[Column, ...]:
     return (*columns, Column(heading="retries", cells=retries))
 
 
-def _print_notices(report: Report, console: Console) -> None:
+def _print_notices(report: Report, console: Console | Pipe) -> None:
     for notice in report.notices[:MAX_NOTICES]:
         times = f" ({format_count(notice.count, 'time')})" if notice.count > 1 else ""
         print_line(console, f"note: {printable(notice.where)}: {printable(notice.text)}{times}", style="yellow")
@@ -179,7 +180,7 @@ def _print_notices(report: Report, console: Console) -> None:
         print_line(console, "")
 
 
-def _print_deferrals(report: Report, console: Console) -> None:
+def _print_deferrals(report: Report, console: Console | Pipe) -> None:
     for deferral in report.deferrals:
         print_line(console, f"deferred: {_deferred(deferral)}", style="bold yellow")
         print_line(console, f"  {printable(deferral.message)}")
@@ -196,7 +197,7 @@ def _deferred(deferral: Deferral) -> str:
     return f"{' and '.join(parts)} by {printable(deferral.registry)}{until}"
 
 
-def _print_failures(report: Report, console: Console) -> None:
+def _print_failures(report: Report, console: Console | Pipe) -> None:
     groups: dict[tuple[str, str, str], list[Failure]] = {}
     for failure in report.failures:
         groups.setdefault((failure.error, failure.message, failure.hint), []).append(failure)

@@ -12,7 +12,6 @@ from syncer.errors import CredentialsError
 from syncer.oci.reference import check_host
 from syncer.registry.credentials.authfile import parse_auth_file
 from syncer.registry.credentials.disk import Reading, read_again
-from syncer.registry.credentials.helper_program import Helpers
 from syncer.registry.credentials.places import named_place, usual_places
 from syncer.registry.credentials.values import Anonymous, Credential
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncer.registry.credentials.authfile import AuthFile
+    from syncer.registry.credentials.helper_program import Helpers
     from syncer.registry.credentials.places import Place
 
 #: docker's variable that holds a whole configuration file.
@@ -60,7 +60,8 @@ class Keychain:
             InvalidReference: when a key of ``explicit`` is not a host.
         """
         self._explicit = {check_host(host): credential for host, credential in (explicit or {}).items()}
-        self._helpers = helpers or Helpers(environ)
+        self._environ = dict(environ)
+        self._helpers = helpers
         overlay = environ.get(OVERLAY, "").encode()
         self._overlay = parse_auth_file(overlay, f"${OVERLAY}") if overlay else None
         self._named = named_place(environ, authfile)
@@ -112,13 +113,20 @@ class Keychain:
         for content in self._sources():
             if helper := content.helper(host):
                 is_filed = False
-                credential = await self._helpers.get(helper, host, refused=refused)
+                credential = await self._programs().get(helper, host, refused=refused)
                 if not isinstance(credential, Anonymous):
                     return credential, False
             credential = content.credential(host, repository)
             if not isinstance(credential, Anonymous):
                 return credential, is_filed
         return Anonymous(), is_filed
+
+    def _programs(self) -> Helpers:
+        if self._helpers is None:
+            from syncer.registry.credentials.helper_program import Helpers  # noqa: PLC0415 - most files name none
+
+            self._helpers = Helpers(self._environ)
+        return self._helpers
 
     def _read(self, known: Mapping[Place, Reading]) -> dict[Place, Reading]:
         places = (*((self._named,) if self._named else ()), *self._usual)

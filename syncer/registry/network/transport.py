@@ -219,15 +219,16 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """Which connections serve a URL: those of the registry itself or the others, through which proxy."""
+    """Which connections serve a URL: those of the registry itself or the others, through which proxy, in TLS or not."""
 
     is_home: bool
     proxy: Proxy | None
+    is_secure: bool = False
 
     @property
-    def key(self) -> tuple[bool, bool]:
+    def key(self) -> tuple[bool, bool, bool]:
         """What a session is kept under."""
-        return self.is_home, self.proxy is not None
+        return self.is_home, self.proxy is not None, self.is_secure
 
 
 class Transport:
@@ -251,7 +252,8 @@ class Transport:
         self._home: Origin | None = None
         self._guard: Guard | None = None
         self._contexts = certificates.Contexts()
-        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        self._loading = anyio.Lock()
+        self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
         self._answered: set[Origin] = set()
         timeouts = settings.timeouts
         self._reading = _timeout(timeouts.connect, timeouts.read)
@@ -266,6 +268,8 @@ class Transport:
         """
         if not certificates.is_plain(self._settings):
             self._contexts = await anyio.to_thread.run_sync(certificates.contexts_of, self._settings)
+        if home.is_secure:
+            await self._trust()
         self._guard = Guard(
             registry=self._settings.host,
             home=home,
@@ -336,7 +340,10 @@ class Transport:
 
     async def _exchange(self, request: HttpRequest, origin: Origin) -> aiohttp.ClientResponse:
         proxy = self._proxy(request.url)
-        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy))
+        is_secure = origin.is_secure or (proxy is not None and proxy.url.scheme == "https")
+        if is_secure and self._contexts.foreign is None:
+            await self._trust()
+        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy, is_secure=is_secure))
         headers, proxy_headers = dict(request.headers), None
         body = request.body
         if isinstance(body, bytes) and len(body) > _WHOLE_BODY:
@@ -371,6 +378,13 @@ class Transport:
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
         return response
 
+    async def _trust(self) -> None:
+        """See to it that there are authorities to trust, before the first connection that needs them."""
+        async with self._loading:
+            if self._contexts.foreign is None:
+                system = await anyio.to_thread.run_sync(certificates.system_context)
+                self._contexts = certificates.Contexts(home=system, foreign=system)
+
     def _is_home(self, there: Origin) -> bool:
         """Tell whether ``there`` is the registry's own: to the port for a client certificate, else to the host."""
         home = self._home
@@ -400,6 +414,7 @@ class Transport:
             connector=_Connector(
                 limit=0,
                 keepalive_timeout=_KEEP_ALIVE,
+                # None is for plain HTTP only: aiohttp's own context need not hold any authorities.
                 ssl=True if context is None else context,
                 resolver=resolver,
             ),

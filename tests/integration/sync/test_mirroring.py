@@ -227,8 +227,9 @@ async def test_files_are_joined_as_the_manual_says(machine: Machine) -> None:
     await machine.write("home/.config/containers/registries.conf.d/00.conf", rule("c.example", more="blocked = true"))
 
     def read() -> dict[str, tuple[str, bool]]:
-        rules = read_registries_conf(machine.surroundings).rules
-        return {one.prefix: (one.file.removeprefix(f"{machine.folder}/"), one.blocked) for one in rules}
+        conf = read_registries_conf(machine.surroundings)
+        assert conf is not None
+        return {one.prefix: (one.file.removeprefix(f"{machine.folder}/"), one.blocked) for one in conf.rules}
 
     assert await to_thread.run_sync(read) == {
         "a.example": ("etc/containers/registries.conf", False),

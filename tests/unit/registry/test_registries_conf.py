@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from syncer.errors import SpecError
+from syncer.registry.conf_places import ConfPlaces, conf_places
 from syncer.registry.registries_conf import (
-    ConfPlaces,
     Mirror,
     PullFrom,
     RegistriesConf,
     Route,
     Rule,
-    conf_places,
     parse_registries_conf,
 )
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncer.errors import CredentialsError, InvalidReference
-from syncer.registry.credentials import Anonymous, Basic, IdentityToken, Kept, login, logout
+from syncer.registry.credentials import Anonymous, Basic, IdentityToken
 from syncer.registry.credentials.authfile import encode_basic
+from syncer.registry.credentials.login import Kept, login, logout
 
 if TYPE_CHECKING:
     from pathlib import Path
