@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,31 @@ async def test_a_file_of_version_1_is_brought_up_to_date(path: Path, notebook: N
         await store.record_tag(replace(record(2), outcome=TagOutcome.DEFERRED))
     assert notebook.events == []
     await anyio.to_thread.run_sync(assert_latest, path)
+
+
+@pytest.mark.parametrize("before", [None, 0o644, 0o666])
+async def test_nobody_else_may_read_the_file(path: Path, notebook: Notebook, before: int | None) -> None:
+    """A new file, one of an older Syncer, and the log of either, can be read by their owner only."""
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    async with StateStore.open(path, observer=notebook) as store:
+        await store.record_tag(record(1))
+        await store.flush()
+        modes = {name.name: stat.S_IMODE(name.stat().st_mode) for name in path.parent.glob("syncer.db*")}
+    del modes["syncer.db.lock"]
+    assert modes == {"syncer.db": 0o600, "syncer.db-wal": 0o600, "syncer.db-shm": 0o600}
+
+
+async def test_another_programs_file_keeps_its_mode(path: Path, notebook: Notebook) -> None:
+    """What is not Syncer's is left alone, its mode too."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE invoices (x)")
+    path.chmod(0o644)
+    with pytest.raises(StateError, match="another program"):
+        async with StateStore.open(path, observer=notebook):
+            pass
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 async def test_a_folder_in_place_of_the_file(tmp_path: Path, notebook: Notebook) -> None:
