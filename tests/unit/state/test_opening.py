@@ -22,7 +22,7 @@ from syncer.oci.digest import Digest
 from syncer.plan.records import TagRecord
 from syncer.state import StateStore
 from syncer.state.lock import FileLock
-from syncer.state.schema import APPLICATION_ID
+from syncer.state.schema import APPLICATION_ID, migrate
 from syncer.state.statements import read_migrations
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ def assert_latest(path: Path) -> None:
     """Check that the file has the latest schema."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (read_migrations()[-1].version,)
+
+
+def make_version_3(path: Path) -> None:
+    """Write a file as it was before unfinished uploads were remembered."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, 0, read_migrations()[:3])
+        connection.execute("INSERT INTO challenges VALUES ('https://t.io', 'a', 'https://auth.t.io', 't.io')")
 
 
 async def test_folders_are_made(tmp_path: Path, notebook: Notebook) -> None:
@@ -228,6 +235,16 @@ async def test_a_file_of_version_1_is_brought_up_to_date(path: Path, notebook: N
         assert await store.subset(Digest.of(b"1"), "linux/amd64") == Digest.of(b"2")
         await store.record_tag(record(1))
         await store.record_tag(replace(record(2), outcome=TagOutcome.DEFERRED))
+    assert notebook.events == []
+    await anyio.to_thread.run_sync(assert_latest, path)
+
+
+async def test_a_file_of_version_3_keeps_what_it_has(path: Path, notebook: Notebook) -> None:
+    """The step that adds unfinished uploads takes nothing away, and finds none in a file from before."""
+    await anyio.to_thread.run_sync(make_version_3, path)
+    async with StateStore.open(path, observer=notebook) as store:
+        assert [one.prefix for one in await store.challenges()] == ["a"]
+        assert await store.unfinished_uploads() == []
     assert notebook.events == []
     await anyio.to_thread.run_sync(assert_latest, path)
 
