@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import aiohttp
 import anyio
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from syncer.content import BlobOutcome
 from syncer.errors import ConnectionFailed, Denied, RegistryError
@@ -18,12 +20,16 @@ from syncer.registry.hosts import traits_of
 from syncer.registry.settings import UploadForm, UploadSettings
 from syncer.registry.unfinished import LARGE, UnfinishedUploads
 from syncer.registry.upload import resuming
+from syncer.registry.upload.calls import UploadCalls
+from syncer.registry.upload.proof import is_stored
 from tests.support import images
+from tests.support.docker_registry import docker_registry
 from tests.support.scripted import connected, scripted
 from tests.support.uploading import Source, Target, described, methods, push, repository_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from syncer.oci import Digest
     from tests.support.scripted import Connected, Scripted
@@ -361,4 +367,28 @@ async def test_where_nothing_can_be_gone_on_with_nothing_is_noted() -> None:
         await push(it, Source(DATA))
     assert methods(server.lines) == "POST PUT"
     assert notebook.offsets == [0]
+    assert notebook.notes == {}
+
+
+@pytest.mark.witness
+async def test_docker_registry_goes_on_after_a_chunk(tmp_path: Path) -> None:
+    """Debian's registry keeps a session between two chunks, and wants its ``_state`` to say how far it is."""
+    notebook = Notebook()
+    with docker_registry(tmp_path / "registry") as witness:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{witness.url}/v2/a/blobs/uploads/") as answer:
+                location = answer.headers["Location"]
+            headers = {"Content-Type": "application/octet-stream", "Content-Range": "0-299999"}
+            url = URL(location, encoded=True)
+            async with session.patch(url, data=DATA[:300_000], headers=headers) as answer:
+                assert answer.status == 202
+                location = answer.headers["Location"]
+        note = UnfinishedUpload(registry=witness.host, repository="a", digest=DIGEST, location=location, offset=300_000)
+        async with connected(witness.host) as it:
+            it.client.unfinished = UnfinishedUploads(notebook, [note])
+            await push(it, Source(DATA))
+            assert await is_stored(UploadCalls(repository_of(it), described(DATA)))
+        asked = [access.method for access in witness.requests() if "/blobs/uploads/" in access.target]
+    assert "_state=" in location
+    assert asked == ["POST", "PATCH", "GET", "PATCH", "PUT"]
     assert notebook.notes == {}
