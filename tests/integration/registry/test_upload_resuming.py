@@ -13,7 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from syncer.content import BlobOutcome
-from syncer.errors import ConnectionFailed, Denied, RegistryError
+from syncer.errors import ConnectionFailed, Denied, RateLimitReached, RegistryError
 from syncer.plan.records import UnfinishedUpload
 from syncer.registry import RegistrySettings
 from syncer.registry.hosts import traits_of
@@ -247,6 +247,17 @@ async def test_a_registry_that_is_not_there_loses_no_note() -> None:
         with pytest.raises(ConnectionFailed):
             await push(it, Source(DATA))
     assert [note.location.rpartition("/")[2] for note in notebook.notes.values()] == ["7?_state=A%2F0"]
+
+
+async def test_a_registry_that_has_closed_the_door_loses_no_note() -> None:
+    """What is deferred until tomorrow goes on tomorrow, at its byte."""
+    closed = web.Response(status=429, headers={"Retry-After": "20000"})
+    target, notebook = left_behind(400_000, trouble={"GET": [closed]}), Notebook()
+    async with pair(target, notebook, location=SEVEN) as (server, it):
+        with pytest.raises(RateLimitReached):
+            await push(it, Source(DATA))
+    assert methods(server.lines) == "GET"
+    assert len(notebook.notes) == 1
 
 
 @pytest.mark.parametrize(
