@@ -238,11 +238,14 @@ def _mend(path: Path, clock: Callable[[], float]) -> tuple[str, ...]:
         aside = _set_aside(path, clock)
         _create(path)
         notices = (f"the state file was damaged; it is kept as {aside}, and a new one is begun: this run asks more",)
-    _make_private(path)
     with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = NORMAL")
-        migrate(connection, version_of(connection, path, migrations[-1].version), migrations)
+        version = version_of(connection, path, migrations[-1].version)
+        if version < migrations[-1].version:
+            # Once: who lets others read the file after that has a reason.
+            _make_private(path)
+        migrate(connection, version, migrations)
     if mode != "wal":
         notices += ("the file system has no shared memory: the state has no log, and 'status' may have to wait",)
     return notices

@@ -263,6 +263,15 @@ async def test_nobody_else_may_read_the_file(path: Path, notebook: Notebook, bef
     assert modes == {"syncer.db": 0o600, "syncer.db-wal": 0o600, "syncer.db-shm": 0o600}
 
 
+async def test_who_lets_others_read_it_is_not_overruled(path: Path, notebook: Notebook) -> None:
+    """A mode that was set since, for who watches the state, outlives the next run."""
+    async with StateStore.open(path, observer=notebook):
+        pass
+    path.chmod(0o640)
+    async with StateStore.open(path, observer=notebook):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 async def test_another_programs_file_keeps_its_mode(path: Path, notebook: Notebook) -> None:
     """What is not Syncer's is left alone, its mode too."""
     with closing(sqlite3.connect(path)) as connection:
