@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from syncer.errors import Side
     from syncer.events import RequestKind
     from syncer.registry.auth.scopes import Scope
+    from syncer.registry.network.transport import HttpResponse, Sending
+    from syncer.registry.traffic.limits import Turn
+    from syncer.registry.traffic.windows import Permit
 
 #: Bytes of an answer that is not content: a token, a page of referrers, an error.
 SMALL_ANSWER = 1024 * 1024
@@ -192,3 +195,57 @@ class Reply:
     body: bytes = field(repr=False)
     url: URL
     attempts: int
+
+
+class Answered:
+    """An answer with its body unread, and what it takes to read it: a connection, and the right to ask for it.
+
+    Who has it leaves its context to give both back, the connection first.
+    """
+
+    __slots__ = ("_response", "_sending", "_turn")
+
+    def __init__(self, turn: Turn | Permit | None) -> None:
+        """Hold ``turn``, which has been waited for."""
+        self._turn = turn
+        self._sending: Sending | None = None
+        self._response: HttpResponse | None = None
+
+    @property
+    def response(self) -> HttpResponse:
+        """The answer."""
+        assert self._response is not None  # noqa: S101 - for the type checker: who asks has sent something
+        return self._response
+
+    async def send(self, sending: Sending) -> HttpResponse:
+        """Begin the exchange ``sending``, in place of the one before, and return its answer."""
+        self._response = await sending.__aenter__()
+        self._sending = sending
+        return self._response
+
+    async def give_up(self) -> None:
+        """End the exchange, and keep the right to begin another."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            await sending.__aexit__(None, None, None)
+
+    def handed_over(self) -> Answered:
+        """Return the same in other hands: leaving this context changes nothing any more."""
+        other = Answered(self._turn)
+        other._sending, other._response = self._sending, self._response
+        self._sending = self._turn = None
+        return other
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Give everything back."""
+        sending, self._sending = self._sending, None
+        turn, self._turn = self._turn, None
+        try:
+            if sending is not None:
+                await sending.__aexit__(kind, error, trace)
+        finally:
+            if turn is not None:
+                await turn.__aexit__(kind, error, trace)

@@ -123,7 +123,8 @@ async def bomb(_tmp_path: Path) -> Outcome:
     async def take() -> None:
         nonlocal taken
         # What arrives is what matters here, wherever it goes: the bound of the descriptor comes after it.
-        async with it.client.stream(call_of(it.client.repository("app"), blob.digest)) as response:
+        async with await it.client.open(call_of(it.client.repository("app"), blob.digest)) as answered:
+            response = answered.response
             while chunk := await response.read_some():
                 taken += len(chunk)
 

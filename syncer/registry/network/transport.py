@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -217,6 +217,42 @@ class HttpResponse:
         return b"".join(parts)
 
 
+class Sending:
+    """One exchange; see :meth:`Transport.send`."""
+
+    __slots__ = ("_request", "_response", "_settings", "_started", "_transport")
+
+    def __init__(self, transport: Transport, request: HttpRequest, settings: RegistrySettings, started: float) -> None:
+        self._transport = transport
+        self._request = request
+        self._settings = settings
+        self._started = started
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> HttpResponse:
+        """Send the request, and wait for the headers of its answer."""
+        request, settings = self._request, self._settings
+        try:
+            response = self._response = await self._transport.answer(request)
+        except BaseException:
+            self._transport.ended(request, 0, self._started)
+            raise
+        is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
+        return HttpResponse(response, settings.host, settings.timeouts, is_blob=is_blob)
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Let go of the connection, which is kept where the body was read, or little of it is left."""
+        response = self._response
+        if response is None:
+            return
+        try:
+            if error is None and not response.closed:
+                await _drain(response)
+        finally:
+            response.close()
+            self._transport.ended(self._request, response.status, self._started)
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
     """Which connections serve a URL: those of the registry itself or the others, through which proxy, in TLS or not."""
@@ -289,9 +325,10 @@ class Transport:
             for session in sessions.values():
                 await session.close()
 
-    @asynccontextmanager
-    async def send(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+    def send(self, request: HttpRequest) -> Sending:
         """Send ``request`` and give its answer, whatever its status; the rest of its body is given up at the end.
+
+        Entering what this returns sends it, and leaving that is the end.
 
         Raises:
             TransportError: when no answer comes.
@@ -302,29 +339,22 @@ class Transport:
         """
         if self._home is None:
             raise RegistryError(f"the client of {self._settings.host} is closed", registry=self._settings.host)
-        started = self._clock()
-        status = 0
-        try:
-            response = await self._answer(request)
-            status = response.status
-            try:
-                is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
-                yield HttpResponse(response, self._settings.host, self._settings.timeouts, is_blob=is_blob)
-                await _drain(response)
-            finally:
-                response.close()
-        finally:
-            self._observer.notify(
-                events.RequestFinished(
-                    registry=self._settings.host,
-                    kind=request.kind,
-                    method=request.method,
-                    status=status,
-                    seconds=self._clock() - started,
-                )
-            )
+        return Sending(self, request, self._settings, self._clock())
 
-    async def _answer(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    def ended(self, request: HttpRequest, status: int, started: float) -> None:
+        """Tell that the exchange of ``request`` is over; ``status`` is 0 when no answer came."""
+        self._observer.notify(
+            events.RequestFinished(
+                registry=self._settings.host,
+                kind=request.kind,
+                method=request.method,
+                status=status,
+                seconds=self._clock() - started,
+            )
+        )
+
+    async def answer(self, request: HttpRequest) -> aiohttp.ClientResponse:
+        """Return aiohttp's answer to ``request``; for :class:`Sending`, which closes it."""
         origin = Origin.of(request.url)
         try:
             response = await self._exchange(request, origin)
@@ -358,7 +388,8 @@ class Transport:
                 headers.update(shown)
         timeouts = self._settings.timeouts
         with translated(self._settings.host, request.method, request.url, proxy=str(proxy or "")):
-            with anyio.fail_after(timeouts.connect * _ADDRESSES_IN_VAIN) as scope:
+            scope = anyio.CancelScope(deadline=anyio.current_time() + timeouts.connect * _ADDRESSES_IN_VAIN)
+            with scope:
                 if self._guard is not None:
                     await self._guard.check(origin)
                 _PATIENCE.set(_Patience(scope, _answer_deadline(request, timeouts), request, self._clock))
@@ -373,6 +404,8 @@ class Transport:
                     proxy_headers=proxy_headers,
                 )
                 request.timing.answered_at = self._clock()
+            if scope.cancelled_caught:
+                raise TimeoutError
         if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             response.close()
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
@@ -523,7 +556,7 @@ class _Connector(aiohttp.TCPConnector):
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read what little is left of a body, so that the connection can be used again."""
     length = response.content_length
-    if response.closed or length is None or length > _WORTH_DRAINING:
+    if length is None or length > _WORTH_DRAINING:
         return
     with anyio.move_on_after(_DRAINING_DEADLINE), suppress(*FOREIGN):
         while await response.content.readany():

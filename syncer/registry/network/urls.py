@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -18,7 +19,6 @@ from syncer.errors import ProtocolViolation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Self
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Query keys whose values say nothing secret; everything else is shown as ``…``.
@@ -35,11 +35,10 @@ class Origin:
     host: str
     port: int
 
-    @classmethod
-    def of(cls, url: URL) -> Self:
+    @staticmethod
+    def of(url: URL) -> Origin:
         """Return the origin of an absolute ``url``."""
-        scheme = url.scheme.lower()
-        return cls(scheme, (url.raw_host or "").lower(), url.explicit_port or _DEFAULT_PORTS.get(scheme, 0))
+        return _origin(url.scheme, url.raw_host, url.explicit_port)
 
     @property
     def is_secure(self) -> bool:
@@ -50,6 +49,13 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS.get(self.scheme) else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
+
+
+@lru_cache(maxsize=256)
+def _origin(scheme: str, host: str | None, port: int | None) -> Origin:
+    # Every request asks for it several times, and nearly all are to the same few origins.
+    scheme = scheme.lower()
+    return Origin(scheme, (host or "").lower(), port or _DEFAULT_PORTS.get(scheme, 0))
 
 
 def octets(text: str) -> bytes:
