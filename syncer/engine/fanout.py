@@ -91,6 +91,7 @@ class Flights(Generic[K]):
         landing = self._landed.get(key)
         if landing is None:
             return None
+        landing.event = landing.event or anyio.Event()
         await landing.event.wait()
         return landing.failure
 
@@ -105,12 +106,14 @@ class Flights(Generic[K]):
             raise
         finally:
             del self._landed[key]
-            landing.event.set()
+            if landing.event is not None:
+                landing.event.set()
 
 
 class _Landing:
     """How a flight ended, for those who wait for it."""
 
     def __init__(self) -> None:
-        self.event = anyio.Event()
+        #: Made by the first who waits: mostly nobody does.
+        self.event: anyio.Event | None = None
         self.failure: SyncerError | None = None

@@ -44,7 +44,7 @@ class StreamBody:
 
     Attributes:
         failure: what ``chunks`` raised, or that they were too many or too few.
-        started: set when the first bytes are asked for: the request has its connection then.
+        is_started: the first bytes were asked for: the request has its connection.
         sent: how many bytes were handed over.
         ended_at: when the last of them was taken, by the clock; None before.
         is_reading: True while the next bytes are waited for.
@@ -72,7 +72,7 @@ class StreamBody:
         self.ended_at: float | None = None
         self._clock = clock
         self.failure: Exception | None = None
-        self.started = anyio.Event()
+        self.is_started = False
         self._chunks = chunks
         self._pass_bytes = pass_bytes
         self.is_reading = False
@@ -91,7 +91,7 @@ class StreamBody:
     async def __anext__(self) -> bytes:
         if self._is_closed:
             raise ConnectionAbortedError("the request is over")
-        self.started.set()
+        self.is_started = True
         if self.sent < self.size:
             self._tell(None)
         elif not self.size:
@@ -134,11 +134,21 @@ class StreamBody:
             raise SizeMismatch(f"there are more than the {self.size} bytes announced")
 
     async def settled(self) -> None:
-        """Give out nothing more, and wait until nobody is reading the chunks."""
+        """Give out nothing more, and wait until nobody is reading the chunks, cancelled or not."""
         self._is_closed = True
         if self.is_reading:
             self._idle = anyio.Event()
-            await self._idle.wait()
+            with anyio.CancelScope(shield=True):
+                await self._idle.wait()
+
+
+class Departure:
+    """Whether a call has been sent; ``has_been`` is set before its first byte."""
+
+    __slots__ = ("has_been",)
+
+    def __init__(self) -> None:
+        self.has_been = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +165,7 @@ class Call:
         blob_size: bytes of the blob that the slot is for.
         authorization: the Authorization header to use as it is, for who needs no token; None to find one.
         is_redirectable: False to take a redirect for an error.
-        on_departure: called whenever it is about to be sent: until then, nobody knows of it.
+        departure: takes note when it is about to be sent: until then, nobody knows of it.
     """
 
     kind: RequestKind
@@ -173,7 +183,7 @@ class Call:
     blob_size: int = 0
     authorization: str | None = field(default=None, repr=False)
     is_redirectable: bool = True
-    on_departure: Callable[[], None] | None = field(default=None, repr=False)
+    departure: Departure | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_replayable(self) -> bool:

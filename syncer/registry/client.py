@@ -292,10 +292,10 @@ class RegistryClient:
         async with nullcontext() if place else standing.breaker.passage(is_telling=is_telling):
             await standing.leave(request.kind, place)
             with standing.allowance(place).counted(request.kind):
-                if call.on_departure is not None:
+                if call.departure is not None:
                     # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    call.on_departure()
+                    call.departure.has_been = True
                 try:
                     response = await held.send(self._transport.send(request))
                 except TransportError as error:
