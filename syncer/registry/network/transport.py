@@ -118,7 +118,14 @@ class Headway:
 
 
 class HttpResponse:
-    """An answer whose body has not been read yet; valid within the context it came from."""
+    """An answer whose body has not been read yet; valid within the context it came from.
+
+    Attributes:
+        status: the status code.
+        headers: their names compare without case.
+        method: the method that was answered.
+        url: the URL that answered.
+    """
 
     def __init__(
         self, response: aiohttp.ClientResponse, registry: str, timeouts: TimeoutSettings, *, is_blob: bool = False
@@ -126,30 +133,14 @@ class HttpResponse:
         """Wrap ``response``; the body of a blob may be large, and its connection is taken over when it is read."""
         self._response = response
         self._registry = registry
+        self.status = response.status
+        self.headers: CIMultiDictProxy[str] = response.headers
+        self.method = response.method
+        self.url = response.url
         self._timeouts = timeouts
         self._headway = Headway(timeouts.slowest, timeouts.stall)
         self._is_untouched = is_blob
         self._intake: Intake | None = None
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        return self._response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """The headers; names compare without case."""
-        return self._response.headers
-
-    @property
-    def method(self) -> str:
-        """The method that was answered."""
-        return self._response.method
-
-    @property
-    def url(self) -> URL:
-        """The URL that answered."""
-        return self._response.url
 
     async def read_some(self) -> bytes:
         """Return what has arrived, at least one byte; empty at the end of the body.
@@ -544,8 +535,9 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
         try:
-            await _PATIENCE.get().connected(is_new=protocol not in self._met)
-            if protocol is not None:
+            is_new = protocol not in self._met
+            await _PATIENCE.get().connected(is_new=is_new)
+            if is_new and protocol is not None:
                 self._met.add(protocol)
         except BaseException:
             connection.close()

@@ -136,15 +136,14 @@ class Limits:
 
     def is_paused(self, place: str = "") -> bool:
         """Tell whether nothing is to be sent to the registry, or to ``place``, now."""
-        until = self._paused_until.get(place)
-        return until is not None and until > self._clock()
+        return place in self._paused_until and self._paused_until[place] > self._clock()
 
     async def wait_pause(self, place: str = "") -> None:
         """Wait until something may be sent to the registry, or to ``place``.
 
         Who waits comes back at a time of his own after the pause: all at once would be the next burst.
         """
-        while self.is_paused(place):
+        while place in self._paused_until and self.is_paused(place):
             late = self._spread[place] * self._random()
             await self._sleep(self._paused_until[place] - self._clock() + late)
 
