@@ -115,8 +115,8 @@ def _read_all_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def bomb(_tmp_path: Path) -> Outcome:
-    """Send a blob of 20 KiB that a Content-Encoding blows up to 20 MiB."""
-    packed = gzip.compress(bytes(20 * MIB))
+    """Send a blob of 8 KiB that a Content-Encoding blows up to 8 MiB."""
+    packed = gzip.compress(bytes(8 * MIB))
     blob = images.blob(packed)
     taken = 0
 
