@@ -60,6 +60,8 @@ _SLOWEST_TAKING = 1024
 #: Bytes that are written at once; aiohttp warns of more.
 _WHOLE_BODY = 1024 * 1024
 _PROXY_AUTHENTICATION_REQUIRED = 407
+#: Origins of which is remembered how they are reached: a registry may lead to many.
+_MOST_REACHED = 64
 #: Answers whose body is the blob, or the rest of it.
 _CONTENT = frozenset({200, 206})
 
@@ -281,6 +283,7 @@ class Transport:
         self._contexts = certificates.Contexts()
         self._loading = anyio.Lock()
         self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
+        self._reached: dict[Origin, tuple[aiohttp.ClientSession, Proxy | None]] = {}
         self._answered: set[Origin] = set()
         timeouts = settings.timeouts
         self._reading = _timeout(timeouts.connect, timeouts.read)
@@ -310,6 +313,7 @@ class Transport:
     async def close(self) -> None:
         """Close every connection."""
         sessions, self._sessions = self._sessions, {}
+        self._reached.clear()
         self._home = self._guard = None
         # A run that is cancelled from outside closes its connections all the same.
         with anyio.CancelScope(shield=True):
@@ -360,11 +364,7 @@ class Transport:
         return response
 
     async def _exchange(self, request: HttpRequest, origin: Origin) -> aiohttp.ClientResponse:
-        proxy = self._proxy(request.url)
-        is_secure = origin.is_secure or (proxy is not None and proxy.url.scheme == "https")
-        if is_secure and self._contexts.foreign is None:
-            await self._trust()
-        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy, is_secure=is_secure))
+        session, proxy = self._reached.get(origin) or await self._reach(origin, request.url)
         headers, proxy_headers = dict(request.headers), None
         body = request.body
         if isinstance(body, bytes) and len(body) > _WHOLE_BODY:
@@ -401,6 +401,18 @@ class Transport:
             response.close()
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
         return response
+
+    async def _reach(self, origin: Origin, url: URL) -> tuple[aiohttp.ClientSession, Proxy | None]:
+        """Find out how ``url`` is reached; all of its ``origin`` are reached in the same way."""
+        proxy = self._proxy(url)
+        is_secure = origin.is_secure or (proxy is not None and proxy.url.scheme == "https")
+        if is_secure and self._contexts.foreign is None:
+            await self._trust()
+        if len(self._reached) >= _MOST_REACHED:
+            self._reached.clear()
+        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy, is_secure=is_secure))
+        self._reached[origin] = session, proxy
+        return session, proxy
 
     async def _trust(self) -> None:
         """See to it that there are authorities to trust, before the first connection that needs them."""
