@@ -118,7 +118,8 @@ class SyncRun:
         self._only = only
         breadth = breadth or Breadth()
         self._repositories = anyio.Semaphore(breadth.repositories)
-        self._images = anyio.Semaphore(breadth.images)
+        # Tags come in batches, with others' turns between them: there is none after each.
+        self._images = anyio.Semaphore(breadth.images, fast_acquire=True)
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
         self._readings = Readings()

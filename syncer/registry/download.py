@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from syncer.oci.descriptor import Descriptor
-    from syncer.registry.call import Call
+    from syncer.registry.call import Answered, Call
     from syncer.registry.client import RegistryClient
     from syncer.registry.network.transport import HttpResponse
 
@@ -44,7 +43,7 @@ class BlobDownload:
         self._client = client
         self._call = call
         self._descriptor = descriptor
-        self._stack = AsyncExitStack()
+        self._answered: Answered | None = None
         self._response: HttpResponse | None = None
         self._held = b""
         self._offset = 0
@@ -57,7 +56,7 @@ class BlobDownload:
         response = await self._request(self._call)
         length = response.headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) != self._descriptor.size:
-            await self._stack.aclose()
+            await self._close()
             raise self._wrong_size(length[:20])
         self._response = response
         return self
@@ -66,7 +65,13 @@ class BlobDownload:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._response = None
-        await self._stack.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            async with answered:
+                pass
 
     def __aiter__(self) -> Self:
         return self
@@ -130,12 +135,14 @@ class BlobDownload:
 
     async def _request(self, call: Call) -> HttpResponse:
         try:
-            return await self._stack.enter_async_context(self._client.stream(call))
+            answered = await self._client.open(call)
         except StatusError as refused:
             if refused.registry == self._client.host or refused.status not in _EXPIRED:
                 raise
-        # The registry has led to a signed URL that is over: the next one it gives may be a new one.
-        return await self._stack.enter_async_context(self._client.stream(call))
+            # The registry has led to a signed URL that is over: the next one it gives may be a new one.
+            answered = None
+        self._answered = answered or await self._client.open(call)
+        return self._answered.response
 
     async def _resume(self, error: TransportError) -> None:
         """Ask for the bytes from the offset on, after the connection failed with ``error``."""
@@ -144,7 +151,7 @@ class BlobDownload:
         self._resumes += 1
         self._resumed_at = self._offset
         error.side = error.side or self._call.side
-        await self._stack.aclose()
+        await self._close()
         if self._stalls > _MOST_STALLS or self._resumes > _MOST_RESUMES:
             raise error
         if not await self._client.wait_to_retry(self._call.kind, error, self._stalls, has_headway=has_headway):
@@ -165,7 +172,7 @@ class BlobDownload:
             # Another range than asked for, or none although bytes are missing: ranges are not understood there,
             # or another replica answers. Unless it says that there are no more.
             there = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", "").strip())
-            await self._stack.aclose()
+            await self._close()
             if there and response.status == _REFUSED and int(there[1]) != self._descriptor.size:
                 raise self._wrong_size(there[1])
             response = await self._request(self._call)

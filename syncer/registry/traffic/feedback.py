@@ -46,7 +46,7 @@ def note_failure(window: AdaptiveWindow, request: HttpRequest, error: TransportE
 
     A kept connection may have been closed at any time, and a body may be what a connection broke over.
     """
-    if isinstance(request.body, StreamBody) and request.body.started.is_set():
+    if isinstance(request.body, StreamBody) and request.body.is_started:
         return
     is_refused = isinstance(error, ConnectionFailed) and not error.is_nameless
     if isinstance(error, Timeout) or (is_refused and (request.timing.connected_at is None or request.timing.is_new)):
