@@ -142,7 +142,7 @@ class RegistryRepository:
         raise AssertionError  # the loop returns or raises
 
     def fetch_blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a blob for reading; see :class:`BlobDownload`."""
+        """Open a blob for reading; see :class:`BlobDownload`, and :class:`RangedDownload` for large ones."""
         from syncer.registry.download import BlobDownload  # noqa: PLC0415 - what is in sync is not moved
 
         call = Call(
@@ -155,6 +155,11 @@ class RegistryRepository:
             is_data=True,
             blob_size=descriptor.size,
         )
+        downloads = self._client.downloads
+        if downloads.parallel > 1 and descriptor.size >= downloads.large:
+            from syncer.registry.ranged import RangedDownload  # noqa: PLC0415 - only where it is asked for
+
+            return RangedDownload(self._client, call, descriptor, downloads.parallel)
         return BlobDownload(self._client, call, descriptor)
 
     async def tags(self) -> AsyncIterator[str]:

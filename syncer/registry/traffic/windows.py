@@ -52,6 +52,13 @@ class Window:
                 self._waiters.remove(turn)
             raise
 
+    def take_now(self) -> bool:
+        """Take a permit if one is free and nobody waits for it; then :meth:`give_back` must follow."""
+        if self._used >= self._size or self._waiters:
+            return False
+        self._used += 1
+        return True
+
     def give_back(self) -> None:
         """Give a permit to whoever has waited longest."""
         self._used -= 1
