@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from syncer.events import TagOutcome
 from tests.support import images
@@ -60,8 +61,18 @@ async def holding(host: str, held: bytes, release: anyio.Event) -> AsyncIterator
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def brought_while_one_stalls(folder: Path, samples: dict[str, Sample]) -> None:
-    """Copy ``samples`` to two targets, of which one answers no upload before the other has got everything."""
+def at(address: str, name: str) -> str:
+    """Return ``address`` under another ``name`` of this machine."""
+    return f"{name}:{address.rpartition(':')[2]}"
+
+
+async def brought_while_one_stalls(
+    folder: Path, samples: dict[str, Sample], *, hosts: tuple[str, ...] = ("127.0.0.1", "127.0.0.1")
+) -> None:
+    """Copy ``samples`` to two targets, of which one answers no upload before the other has got everything.
+
+    The source, at the first of ``hosts``, lets eight blobs move at once; the targets are at the second.
+    """
     release = anyio.Event()
     async with (
         embedded(folder / "source") as source,
@@ -70,8 +81,11 @@ async def brought_while_one_stalls(folder: Path, samples: dict[str, Sample]) -> 
         holding(slow.host, b"POST", release) as address,
     ):
         await fill(source.host, "app", samples)
-        registries = {"source": source.host, "slow": address, "quick": quick.host}
-        lines = [f"  {name}: {{host: '{host}', plain_http: true}}" for name, host in registries.items()]
+        targets = {"slow": address, "quick": quick.host}
+        lines = [
+            f"  source: {{host: '{at(source.host, hosts[0])}', plain_http: true, limits: {{connections: 8}}}}",
+            *(f"  {name}: {{host: '{at(host, hosts[1])}', plain_http: true}}" for name, host in targets.items()),
+        ]
         entries = [f"  - {{name: to-{name}, from: source/app, to: {name}/app}}" for name in ("slow", "quick")]
         text = "\n".join(["version: 1", "state: ./state.db", "registries:", *lines, "sync:", *entries])
 
@@ -92,3 +106,13 @@ async def test_the_images_of_a_target_that_stalls_leave_room_for_others(tmp_path
     """Many more tags than a run has open at once arrive at one target while the other does not take the first."""
     sample = images.image(layers=0)
     await brought_while_one_stalls(tmp_path, {f"v{at:03}": sample for at in range(150)})
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+async def test_the_slots_of_a_target_that_stalls_leave_some_for_others(tmp_path: Path, is_first: bool) -> None:  # noqa: FBT001 - a parameter
+    """Many more blobs than may move at once arrive at one target while the other takes none of them.
+
+    It holds whether slots of the source are taken first or last, which is by the registries' names.
+    """
+    samples = {f"v{at:03}": images.image(layers=0, seed=at) for at in range(30)}
+    await brought_while_one_stalls(tmp_path, samples, hosts=("127.0.0.1", "localhost")[:: 1 if is_first else -1])
