@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from syncer.engine.listing import FEW_TAGS, Listing
-from syncer.errors import ServerFailure
+from syncer.errors import NotFound, ServerFailure, SyncerError
 from syncer.events import RepositoryFinished, TagFinished, TagOutcome
 from syncer.oci import Digest
 from syncer.oci.referrers import cosign_tags
@@ -34,7 +34,7 @@ class Paged(MemoryRepository):
             if tag in place.late:
                 await place.second_page.wait()
                 if place.breaks_off:
-                    raise ServerFailure(status=500)
+                    raise place.breaks_off
             yield tag
 
 
@@ -45,7 +45,7 @@ class PagedRegistry(MemoryRegistry):
         super().__init__(name)
         self.late: set[str] = set()
         self.second_page = anyio.Event()
-        self.breaks_off = False
+        self.breaks_off: SyncerError | None = None
 
     def repository(self, name: str) -> Paged:
         """Return a repository."""
@@ -124,7 +124,7 @@ async def test_a_signature_on_the_last_page_still_arrives_before_its_image() -> 
 async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() -> None:
     """What was begun by then is given up: nobody knows what was signed. The next run completes it."""
     world, source = paged()
-    source.breaks_off = True
+    source.breaks_off = ServerFailure(status=500)
     source.release_on(world.target, "blob-put")
     with anyio.fail_after(5):
         outcomes = await world.run(ONE)
@@ -132,9 +132,24 @@ async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() ->
     assert isinstance(finished.error, ServerFailure)
     assert {event.outcome for event in outcomes.values()} <= {TagOutcome.CANCELLED}
     assert not world.target.tagged.get("mirror/app")
-    source.breaks_off = False
+    source.breaks_off = None
     await world.run(ONE)
     assert world.target.tagged["mirror/app"] == source.tagged["app"]
+
+
+async def test_a_target_list_that_breaks_off_with_not_found_is_no_empty_repository() -> None:
+    """What was not listed by then is asked for one by one: an immutable tag among it is not written over."""
+    world, source = paged(late=0)
+    target = PagedRegistry("target")
+    world.target = world.registries["target"] = target
+    target.store("mirror/app", images.image(seed="older"), "v011")
+    target.store("mirror/app", images.image(seed="older"), "v000")
+    held = target.tagged["mirror/app"]["v011"]
+    target.late = {"v011"}
+    target.second_page.set()
+    target.breaks_off = NotFound("no such page")
+    await world.run("  - {name: one, from: source/app, to: target/mirror/app, tags: {immutable: [v011]}}\n")
+    assert target.tagged["mirror/app"] == {**source.tagged["app"], "v011": held}
 
 
 async def test_manifests_are_fetched_ahead_of_blobs() -> None:
