@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from syncer.engine.journal import MemoryJournal
 from syncer.engine.listing import FEW_TAGS, Listing
 from syncer.errors import NotFound, ServerFailure, SyncerError
 from syncer.events import RepositoryFinished, TagFinished, TagOutcome
@@ -21,6 +22,8 @@ from tests.unit.engine.test_runs import ONE, World, filled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from syncer.plan.records import TagRecord
 
 
 class Paged(MemoryRepository):
@@ -150,6 +153,32 @@ async def test_a_target_list_that_breaks_off_with_not_found_is_no_empty_reposito
     target.breaks_off = NotFound("no such page")
     await world.run("  - {name: one, from: source/app, to: target/mirror/app, tags: {immutable: [v011]}}\n")
     assert target.tagged["mirror/app"] == {**source.tagged["app"], "v011": held}
+
+
+@pytest.mark.parametrize("runs", [1, 2], ids=["copied", "in sync"])
+async def test_a_stop_loses_no_note_of_what_was_done(runs: int) -> None:
+    """A tag that was brought, or found, in step is recorded and told, though the run is stopped at that very moment."""
+    world = filled(1)
+    for _ in range(runs - 1):
+        await world.run(ONE)
+    scope = anyio.CancelScope()
+
+    class Full(MemoryJournal):
+        async def record_tag(self, record: TagRecord) -> None:
+            # As the store does when a batch is being written: whoever has something to note waits.
+            if record.tag:
+                scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            await super().record_tag(record)
+
+    world.journal = journal = Full()
+    run = await world.prepare(ONE)
+    with scope:
+        await run.execute()
+    (told,) = world.recorder.of(TagFinished)
+    assert told.outcome is (TagOutcome.IN_SYNC if runs > 1 else TagOutcome.COPIED)
+    (noted,) = (await journal.tags("target/mirror/app", ["v000"])).values()
+    assert noted.outcome is told.outcome
 
 
 async def test_manifests_are_fetched_ahead_of_blobs() -> None:
