@@ -26,7 +26,7 @@ def note_answer(window: AdaptiveWindow, request: HttpRequest, status: int, *, pl
     connection nor moving a blob is the registry's slowness. Refusals are answered at a speed of their own.
     """
     if status in OVERLOAD:
-        window.overloaded()
+        window.overloaded(is_answer=True)
         return
     began, ended, size = request.timing.connected_at, request.timing.answered_at, 0
     if isinstance(request.body, StreamBody):
@@ -51,4 +51,4 @@ def note_failure(window: AdaptiveWindow, request: HttpRequest, error: TransportE
         return
     is_refused = isinstance(error, ConnectionFailed) and not error.is_nameless
     if isinstance(error, Timeout) or (is_refused and (request.timing.connected_at is None or request.timing.is_new)):
-        window.overloaded()
+        window.overloaded(is_answer=False)

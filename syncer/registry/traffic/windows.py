@@ -117,8 +117,9 @@ class AdaptiveWindow(Window):
         self._rule.answered(kind, seconds, in_flight=self.used, now=self._clock())
         self._resize(self._rule.size)
 
-    def overloaded(self) -> None:
-        """Take note that this was too much; of who has not answered yet, that says nothing."""
+    def overloaded(self, *, is_answer: bool) -> None:
+        """Take note that this was too much, by an answer or for want of one; that says nothing before the first."""
+        self._has_answered = self._has_answered or is_answer
         if self._has_answered:
             self._rule.overloaded(self._clock())
             self._resize(self._rule.size)

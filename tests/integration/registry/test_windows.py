@@ -273,6 +273,19 @@ async def test_a_registry_that_was_never_there_is_no_overload() -> None:
         assert it.client.limits.control.size == 8
 
 
+async def test_a_registry_that_throttles_from_the_start_is_asked_less() -> None:
+    """An answer that says "too much" says so whether another came before it or not."""
+    answers = iter([429])
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        status = next(answers, 200)
+        return await _answer(request) if status == 200 else web.Response(status=status)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        await it.client.repository("a").resolve("v1")
+        assert it.client.limits.control.size == 4
+
+
 async def test_a_kept_connection_that_was_closed_is_no_overload() -> None:
     """Servers close connections that were idle: the request goes out again, and no fewer at once."""
     seen: set[object] = set()
