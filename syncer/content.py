@@ -250,8 +250,10 @@ class Catalog(Protocol):
 class Throttled(Protocol):
     """A place that bounds how many blobs move from or to it at once."""
 
-    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob of ``size`` bytes.
+    def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes to or from the registry ``partner``.
+
+        No partner uses up all slots where it is one ``of`` several, or others have come.
 
         Who needs slots of two places takes them in the order of :attr:`Repository.registry`.
         """

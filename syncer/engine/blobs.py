@@ -20,6 +20,7 @@ from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
+    from contextlib import AbstractAsyncContextManager
     from typing import Self
 
     from syncer.content import BlobSession, Repository, Source, Target
@@ -112,7 +113,7 @@ class BlobMover:
             outcome = await self._mount_or_stream(blob, source, target, mount_from)
         else:
             with self._in_registry.lead(blob.digest):
-                async with data_slots(source, target, size=blob.size):
+                async with self._slots(source, target, blob):
                     if target.repository in self._bare and not doubted:
                         outcome = await self._begin_and_read(blob, source, target)
                     else:
@@ -132,7 +133,7 @@ class BlobMover:
                 # One that never mounts says nothing.
                 if self._has_mounted and mount_from != source.repository:
                     await self.holdings.drop(mount_from, [blob.digest])
-                async with data_slots(source, target, size=blob.size):
+                async with self._slots(source, target, blob):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
                 with CancelScope(shield=True):
@@ -224,6 +225,9 @@ class BlobMover:
                 return begun
         raise AssertionError  # the loop returns or raises
 
+    def _slots(self, source: Source, target: Target, blob: Descriptor) -> AbstractAsyncContextManager[None]:
+        return data_slots(source, target, size=blob.size, targets=self._readings.targets(source))
+
     def _mount_source(self, blob: Descriptor, source: Source, target: Target) -> str:
         if known := self.holdings.mount_source(target.repository, blob.digest):
             return known
@@ -277,20 +281,20 @@ class blamed_on:  # noqa: N801 - a context manager used as a statement
 
 
 @asynccontextmanager
-async def data_slots(*places: Repository, size: int = 0) -> AsyncIterator[None]:
-    """Hold a slot for a blob of ``size`` bytes of each place that has them.
+async def data_slots(source: Repository, target: Repository, *, size: int = 0, targets: int = 1) -> AsyncIterator[None]:
+    """Hold a slot for a blob of ``size`` bytes of each side that has them; the source has so many ``targets``.
 
     Slots are taken in the order of the registries' names, so that two transfers in opposite
     directions cannot each hold what the other waits for; a copy within one registry takes one.
     """
-    throttled: dict[str, Throttled] = {}
-    for place in places:
+    slots: dict[str, AbstractAsyncContextManager[None]] = {}
+    for place, partner, of in ((source, target, targets), (target, source, 1)):
         name = place.registry
         if is_able(place, Throttled):
-            throttled[name] = place
+            slots[name] = place.data_slot(size, partner.registry, of)
     async with AsyncExitStack() as stack:
-        for name in sorted(throttled):
-            await stack.enter_async_context(throttled[name].data_slot(size))
+        for name in sorted(slots):
+            await stack.enter_async_context(slots[name])
         yield
 
 

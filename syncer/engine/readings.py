@@ -52,6 +52,10 @@ class Readings:
         if targets > 1:
             self._fans[registry, repository] = targets
 
+    def targets(self, source: Source) -> int:
+        """Return how many target registries are expected to want the blobs of ``source``."""
+        return self._fans.get((source.registry, source.repository), 1)
+
     def open(self, blob: Descriptor, source: Source, reader: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a blob of ``source`` for the target registry ``reader``, as :meth:`Source.fetch_blob` does.
 
@@ -61,7 +65,7 @@ class Readings:
             NotFound: when there is no such blob.
             SyncerError: whatever else the source raised.
         """
-        targets = self._fans.get((source.registry, source.repository), 1)
+        targets = self.targets(source)
         key = (source.registry, blob.digest)
         reading = self._open.get(key) or self._kept.get(key)
         if reading is not None and reader in reading.readers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,7 +62,10 @@ class Places(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Breadth:
-    """How much a run has open at once; bounds memory, not speed: requests have windows of their own."""
+    """How much a run has open at once; bounds memory, not speed: requests have windows of their own.
+
+    Images are counted for each target registry: one that is slow is not to take the places of the others.
+    """
 
     repositories: int = 64
     images: int = 64
@@ -119,7 +123,9 @@ class SyncRun:
         breadth = breadth or Breadth()
         self._repositories = anyio.Semaphore(breadth.repositories)
         # Tags come in batches, with others' turns between them: there is none after each.
-        self._images = anyio.Semaphore(breadth.images, fast_acquire=True)
+        self._images: defaultdict[str, anyio.Semaphore] = defaultdict(
+            lambda: anyio.Semaphore(breadth.images, fast_acquire=True)
+        )
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
         self._readings = Readings()
@@ -293,12 +299,13 @@ class SyncRun:
             clock=self._clock,
             admits=partial(self._admits, claim),
         )
+        places = self._images[pair.target.registry]
         async with open_group() as group:
             group.start_soon(self._list, sync, claim)
             async for batch in sync.listing.batches():
                 for tag in await sync.settle(batch) if self._is_writing else batch:
-                    await self._images.acquire()
-                    group.start_soon(self._one, work, sync, tag)
+                    await places.acquire()
+                    group.start_soon(_one, work, sync, tag, places)
         if self._is_writing:
             await sync.sync_companions()
 
@@ -325,12 +332,6 @@ class SyncRun:
                 source=pair.source_name, target=pair.target_name, listed=listing.listed, selected=listing.wanted
             )
         )
-
-    async def _one(self, work: Work, sync: RepositorySync, tag: str) -> None:
-        try:
-            await work(sync, tag)
-        finally:
-            self._images.release()
 
     def _mover(self, registry: str) -> BlobMover:
         if registry not in self._movers:
@@ -376,6 +377,14 @@ class SyncRun:
         if not any(glob.matches(target.repository) for glob in globs):
             return False
         return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+async def _one(work: Work, sync: RepositorySync, tag: str, places: anyio.Semaphore) -> None:
+    """Look at one tag, and give back its place among the images that are open."""
+    try:
+        await work(sync, tag)
+    finally:
+        places.release()
 
 
 def _alike(entries: Sequence[SyncEntry]) -> list[list[SyncEntry]]:

@@ -12,6 +12,8 @@ from syncer.errors import SizeMismatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
     from typing import Self
 
     from multidict import CIMultiDictProxy
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from syncer.events import RequestKind
     from syncer.registry.auth.scopes import Scope
     from syncer.registry.network.transport import HttpResponse, Sending
-    from syncer.registry.traffic.limits import Turn
-    from syncer.registry.traffic.windows import Permit
 
 #: Bytes of an answer that is not content: a token, a page of referrers, an error.
 SMALL_ANSWER = 1024 * 1024
@@ -215,7 +215,7 @@ class Answered:
 
     __slots__ = ("_response", "_sending", "_turn")
 
-    def __init__(self, turn: Turn | Permit | None) -> None:
+    def __init__(self, turn: AbstractAsyncContextManager[None] | None) -> None:
         """Hold ``turn``, which has been waited for."""
         self._turn = turn
         self._sending: Sending | None = None
@@ -249,7 +249,9 @@ class Answered:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Give everything back."""
         sending, self._sending = self._sending, None
         turn, self._turn = self._turn, None

@@ -43,6 +43,7 @@ from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
@@ -56,9 +57,7 @@ if TYPE_CHECKING:
     from syncer.registry.network.addresses import Classifier
     from syncer.registry.network.resolver import Lookup
     from syncer.registry.settings import CreationSettings, RegistrySettings
-    from syncer.registry.traffic.limits import Turn
     from syncer.registry.traffic.retry import RetryPolicy
-    from syncer.registry.traffic.windows import Permit
     from syncer.registry.unfinished import UnfinishedUploads
 
 _T = TypeVar("_T")
@@ -341,7 +340,7 @@ class RegistryClient:
         """Send ``call`` and follow its redirects; return the last answer."""
         url = call.url
         has_left = False
-        turn: Permit | Turn
+        turn: AbstractAsyncContextManager[None]
         if call.kind is events.RequestKind.TOKEN:
             window = self._token_window
             turn = window.permit()

@@ -76,7 +76,7 @@ class RangedDownload:
 
     async def __aenter__(self) -> Self:
         wanted = min(self._most, self._count) - 1
-        while self._borrowed < wanted and self._window.take_now():
+        while self._borrowed < wanted and self._window.take_spare():
             self._borrowed += 1
         first = BlobDownload(self._client, self._call, self._descriptor, self._span(0) if self._borrowed else None)
         try:
@@ -174,4 +174,4 @@ class RangedDownload:
     def _give_back(self, count: int) -> None:
         for _ in range(count):
             self._borrowed -= 1
-            self._window.give_back()
+            self._window.give_spare_back()

@@ -212,9 +212,9 @@ class RegistryRepository:
         """
         await referrers.delete(self, Digest(digest))
 
-    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob of ``size`` bytes from or to this registry."""
-        return self._client.limits.of_blob(size).permit()
+    def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes between this registry and ``partner``."""
+        return self._client.limits.of_blob(size).permit(partner, of)
 
     async def delete(self, reference: str) -> None:
         """Send the DELETE of a tag or digest, and nothing else; see :meth:`delete_tag` and :meth:`delete_manifest`."""

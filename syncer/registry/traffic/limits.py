@@ -12,7 +12,7 @@ from __future__ import annotations
 import random as random_module
 from typing import TYPE_CHECKING
 
-from syncer.registry.traffic.windows import AdaptiveWindow
+from syncer.registry.traffic.windows import AdaptiveWindow, SharedWindow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -82,8 +82,8 @@ class Limits:
         on what is under way at once are what the windows begin with, and only overload makes them smaller.
         """
         self.control = AdaptiveWindow(control, clock=clock, is_fixed=is_fixed)
-        self.data = AdaptiveWindow(data, clock=clock, is_fixed=is_fixed)
-        self.bulk = AdaptiveWindow(bulk, clock=clock, is_fixed=is_fixed)
+        self.data = SharedWindow(data, clock=clock, is_fixed=is_fixed)
+        self.bulk = SharedWindow(bulk, clock=clock, is_fixed=is_fixed)
         self._requests = Pace(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
         self._kinds = {kind: Pace(rate, clock=clock, sleep=sleep) for kind, rate in (rates or {}).items()}
         self._bytes = Pace(bandwidth, clock=clock, sleep=sleep) if bandwidth else None
@@ -93,7 +93,7 @@ class Limits:
         self._paused_until: dict[str, float] = {}
         self._spread: dict[str, float] = {}
 
-    def of_blob(self, size: int) -> AdaptiveWindow:
+    def of_blob(self, size: int) -> SharedWindow:
         """Return the window for blobs of ``size`` bytes."""
         return self.bulk if size > LARGE else self.data
 

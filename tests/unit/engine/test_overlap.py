@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from syncer.engine.journal import MemoryJournal
 from syncer.engine.listing import FEW_TAGS, Listing
-from syncer.errors import ServerFailure
+from syncer.errors import NotFound, ServerFailure, SyncerError
 from syncer.events import RepositoryFinished, TagFinished, TagOutcome
 from syncer.oci import Digest
 from syncer.oci.referrers import cosign_tags
@@ -21,6 +22,8 @@ from tests.unit.engine.test_runs import ONE, World, filled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from syncer.plan.records import TagRecord
 
 
 class Paged(MemoryRepository):
@@ -34,7 +37,7 @@ class Paged(MemoryRepository):
             if tag in place.late:
                 await place.second_page.wait()
                 if place.breaks_off:
-                    raise ServerFailure(status=500)
+                    raise place.breaks_off
             yield tag
 
 
@@ -45,7 +48,7 @@ class PagedRegistry(MemoryRegistry):
         super().__init__(name)
         self.late: set[str] = set()
         self.second_page = anyio.Event()
-        self.breaks_off = False
+        self.breaks_off: SyncerError | None = None
 
     def repository(self, name: str) -> Paged:
         """Return a repository."""
@@ -124,7 +127,7 @@ async def test_a_signature_on_the_last_page_still_arrives_before_its_image() -> 
 async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() -> None:
     """What was begun by then is given up: nobody knows what was signed. The next run completes it."""
     world, source = paged()
-    source.breaks_off = True
+    source.breaks_off = ServerFailure(status=500)
     source.release_on(world.target, "blob-put")
     with anyio.fail_after(5):
         outcomes = await world.run(ONE)
@@ -132,9 +135,50 @@ async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() ->
     assert isinstance(finished.error, ServerFailure)
     assert {event.outcome for event in outcomes.values()} <= {TagOutcome.CANCELLED}
     assert not world.target.tagged.get("mirror/app")
-    source.breaks_off = False
+    source.breaks_off = None
     await world.run(ONE)
     assert world.target.tagged["mirror/app"] == source.tagged["app"]
+
+
+async def test_a_target_list_that_breaks_off_with_not_found_is_no_empty_repository() -> None:
+    """What was not listed by then is asked for one by one: an immutable tag among it is not written over."""
+    world, source = paged(late=0)
+    target = PagedRegistry("target")
+    world.target = world.registries["target"] = target
+    target.store("mirror/app", images.image(seed="older"), "v011")
+    target.store("mirror/app", images.image(seed="older"), "v000")
+    held = target.tagged["mirror/app"]["v011"]
+    target.late = {"v011"}
+    target.second_page.set()
+    target.breaks_off = NotFound("no such page")
+    await world.run("  - {name: one, from: source/app, to: target/mirror/app, tags: {immutable: [v011]}}\n")
+    assert target.tagged["mirror/app"] == {**source.tagged["app"], "v011": held}
+
+
+@pytest.mark.parametrize("runs", [1, 2], ids=["copied", "in sync"])
+async def test_a_stop_loses_no_note_of_what_was_done(runs: int) -> None:
+    """A tag that was brought, or found, in step is recorded and told, though the run is stopped at that very moment."""
+    world = filled(1)
+    for _ in range(runs - 1):
+        await world.run(ONE)
+    scope = anyio.CancelScope()
+
+    class Full(MemoryJournal):
+        async def record_tag(self, record: TagRecord) -> None:
+            # As the store does when a batch is being written: whoever has something to note waits.
+            if record.tag:
+                scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            await super().record_tag(record)
+
+    world.journal = journal = Full()
+    run = await world.prepare(ONE)
+    with scope:
+        await run.execute()
+    (told,) = world.recorder.of(TagFinished)
+    assert told.outcome is (TagOutcome.IN_SYNC if runs > 1 else TagOutcome.COPIED)
+    (noted,) = (await journal.tags("target/mirror/app", ["v000"])).values()
+    assert noted.outcome is told.outcome
 
 
 async def test_manifests_are_fetched_ahead_of_blobs() -> None:
