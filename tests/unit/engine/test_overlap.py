@@ -11,8 +11,8 @@ import pytest
 from syncer.engine.journal import MemoryJournal
 from syncer.engine.listing import FEW_TAGS, Listing
 from syncer.engine.runs import Breadth
-from syncer.errors import NotFound, ServerFailure, SyncerError
-from syncer.events import RepositoryFinished, TagFinished, TagOutcome
+from syncer.errors import NotFound, PolicyViolation, ServerFailure, SyncerError
+from syncer.events import EntryFailed, RepositoryFinished, TagFinished, TagOutcome
 from syncer.oci import Digest
 from syncer.oci.referrers import cosign_tags
 from syncer.spec.selection import TagSelection
@@ -212,6 +212,26 @@ async def test_the_repositories_of_a_target_that_stalls_leave_room_for_others(sl
         await run.execute()
     for name in ("target", "other"):
         assert len(world.registries[name].tagged) == 20
+
+
+async def test_a_catalog_that_no_entry_can_go_on_with_is_left() -> None:
+    """When the source cannot be opened for any of the entries that share its catalog, each fails, and the run ends."""
+
+    class Refusing(World):
+        def repository(self, registry: str, repository: str) -> MemoryRepository:
+            if registry == "source":
+                raise PolicyViolation("it is blocked")
+            return super().repository(registry, repository)
+
+    world = Refusing()
+    for at in range(20):
+        world.source.store(f"team/app{at}", images.image(layers=1), "v1")
+    sync = "".join(
+        f"  - {{name: {name}, from: 'source/team/*', to: '{name}/{{path}}'}}\n" for name in ("target", "other")
+    )
+    with anyio.fail_after(5):
+        await world.run(sync, breadth=Breadth(repositories=4))
+    assert [event.entry for event in world.recorder.of(EntryFailed)] == ["target", "other"]
 
 
 async def test_manifests_are_fetched_ahead_of_blobs() -> None:
