@@ -47,14 +47,14 @@ class Readings:
         self._kept: OrderedDict[tuple[str, Digest], _Reading] = OrderedDict()
         self._kept_bytes = 0
 
+    def targets(self, source: Source) -> int:
+        """Return how many target registries are expected to want the blobs of ``source``."""
+        return self._fans.get((source.registry, source.repository), 1)
+
     def expect(self, registry: str, repository: str, targets: int) -> None:
         """Expect so many target registries to want the blobs of a source repository."""
         if targets > 1:
             self._fans[registry, repository] = targets
-
-    def targets(self, source: Source) -> int:
-        """Return how many target registries are expected to want the blobs of ``source``."""
-        return self._fans.get((source.registry, source.repository), 1)
 
     def open(self, blob: Descriptor, source: Source, reader: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a blob of ``source`` for the target registry ``reader``, as :meth:`Source.fetch_blob` does.

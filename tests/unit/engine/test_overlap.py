@@ -10,8 +10,9 @@ import pytest
 
 from syncer.engine.journal import MemoryJournal
 from syncer.engine.listing import FEW_TAGS, Listing
-from syncer.errors import NotFound, ServerFailure, SyncerError
-from syncer.events import RepositoryFinished, TagFinished, TagOutcome
+from syncer.engine.runs import Breadth
+from syncer.errors import NotFound, PolicyViolation, ServerFailure, SyncerError
+from syncer.events import EntryFailed, RepositoryFinished, TagFinished, TagOutcome
 from syncer.oci import Digest
 from syncer.oci.referrers import cosign_tags
 from syncer.spec.selection import TagSelection
@@ -179,6 +180,58 @@ async def test_a_stop_loses_no_note_of_what_was_done(runs: int) -> None:
     assert told.outcome is (TagOutcome.IN_SYNC if runs > 1 else TagOutcome.COPIED)
     (noted,) = (await journal.tags("target/mirror/app", ["v000"])).values()
     assert noted.outcome is told.outcome
+
+
+@pytest.mark.parametrize("slow", ["target", "other"])
+async def test_the_repositories_of_a_target_that_stalls_leave_room_for_others(slow: str) -> None:
+    """Many more repositories than a run has open at once arrive at one target while the other answers nothing."""
+    world = World()
+    world.registries["other"] = MemoryRegistry("other")
+    quick = world.registries["other" if slow == "target" else "target"]
+    for at in range(20):
+        world.source.store(f"team/app{at}", images.image(layers=1), "v1")
+    is_done = anyio.Event()
+
+    @asynccontextmanager
+    async def gate(_operation: Operation) -> AsyncIterator[None]:
+        await is_done.wait()
+        yield
+
+    @asynccontextmanager
+    async def count(_operation: Operation) -> AsyncIterator[None]:
+        if sum(map(len, quick.tagged.values())) + 1 == 20 and _operation.verb == "put":
+            is_done.set()
+        yield
+
+    world.registries[slow].gate, quick.gate = gate, count
+    entries = [
+        f"  - {{name: to-{name}, from: 'source/team/*', to: '{name}/{{path}}'}}\n" for name in ("target", "other")
+    ]
+    run = await world.prepare("".join(entries), breadth=Breadth(repositories=4))
+    with anyio.fail_after(5):
+        await run.execute()
+    for name in ("target", "other"):
+        assert len(world.registries[name].tagged) == 20
+
+
+async def test_a_catalog_that_no_entry_can_go_on_with_is_left() -> None:
+    """When the source cannot be opened for any of the entries that share its catalog, each fails, and the run ends."""
+
+    class Refusing(World):
+        def repository(self, registry: str, repository: str) -> MemoryRepository:
+            if registry == "source":
+                raise PolicyViolation("it is blocked")
+            return super().repository(registry, repository)
+
+    world = Refusing()
+    for at in range(20):
+        world.source.store(f"team/app{at}", images.image(layers=1), "v1")
+    sync = "".join(
+        f"  - {{name: {name}, from: 'source/team/*', to: '{name}/{{path}}'}}\n" for name in ("target", "other")
+    )
+    with anyio.fail_after(5):
+        await world.run(sync, breadth=Breadth(repositories=4))
+    assert [event.entry for event in world.recorder.of(EntryFailed)] == ["target", "other"]
 
 
 async def test_manifests_are_fetched_ahead_of_blobs() -> None:
