@@ -111,8 +111,7 @@ class RegistryClient:
         self.limits = self.standing.limits
         self.fallback_tags = self.standing.fallback_tags
         self.timeouts = settings.timeouts
-        self.downloads = settings.download
-        self.uploads = settings.upload
+        self.downloads, self.uploads = settings.download, settings.upload
         self.unfinished = unfinished
         self._base = settings.base_url
         self.home = Origin.of(absolute(self._base))

@@ -383,7 +383,7 @@ ROWS = [
         defence="syncer.registry.download.BlobDownload.__anext__",
         attack=longer_blob,
         switch_off=lambda patch: rewritten(
-            patch, download.BlobDownload, "__anext__", "if self._offset > self._descriptor.size:", "if False:"
+            patch, download.BlobDownload, "__anext__", "if self._offset > self._end:", "if False:"
         ),
         refusal=SizeMismatch,
     ),
