@@ -207,6 +207,17 @@ def replace(path: Path, parts: Iterable[bytes], *, scratch: Path, durable: bool)
         sync_directory(path.parent)
 
 
+def lock_now(handle: int) -> bool | None:
+    """Lock an open file until it is closed, without waiting: False when somebody else has, None when nobody can."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
 class FileLock:
     """An exclusive lock on a file, held by one process; the kernel frees it when the process ends."""
 
