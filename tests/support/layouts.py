@@ -1,4 +1,7 @@
-"""Whether a layout on the disk is whole: as any other tool reads it, and as Syncer does. Everything here blocks."""
+"""Whether a layout on the disk is whole: as any other tool reads it, and as Syncer does.
+
+What is not a coroutine blocks.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from syncer.errors import LayoutError, NotFound, SyncerError
+from syncer.layout.store import LayoutStore
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from syncer.oci.manifest import Manifest
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -122,3 +132,38 @@ def _missing_beside(path: Path, manifest: dict[str, Any]) -> Iterator[str]:
             yield f"{blob['digest']} is missing"
         elif hashlib.sha256((path / name).read_bytes()).hexdigest() != name:
             yield f"{blob['digest']} is not the digest of its bytes"
+
+
+async def read_with_journal(path: Path) -> Layout:
+    """Read the layout at ``path`` as Syncer does, with its journal, beside whoever may be writing it.
+
+    Noted as wrong is what a tag stands for and lacks, at any depth.
+    """
+    layout = Layout()
+    try:
+        store = await LayoutStore.open(path)
+    except (LayoutError, NotFound) as error:
+        if await anyio.Path(path / "oci-layout").exists():
+            layout.problems.append(f"with its journal it cannot be read: {error}")
+        return layout
+    for tag in store.tags():
+        pending = [await _found(store, tag, layout)]
+        layout.tags[tag] = str(pending[0].digest) if pending[0] else ""
+        while pending:
+            manifest = pending.pop()
+            if manifest is None:
+                continue
+            layout.digests.add(str(manifest.digest))
+            blobs = [blob.digest for blob in manifest.blobs()]
+            missing = set(blobs) - await store.present(blobs)
+            layout.problems += [f"with its journal {tag} lacks {digest}" for digest in sorted(missing)]
+            pending += [await _found(store, child.digest, layout) for child in manifest.manifests]
+    return layout
+
+
+async def _found(store: LayoutStore, reference: str, layout: Layout) -> Manifest | None:
+    try:
+        return await store.manifest(reference)
+    except SyncerError as error:
+        layout.problems.append(f"with its journal: {error}")
+        return None
