@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from syncer.errors import NotFound
-from syncer.layout.store import LayoutStore
 from tests.kills.crashes import Crash
 from tests.kills.registries import Remembering, remembering
 from tests.support import images
 from tests.support.forks import Order
-from tests.support.layouts import Layout, leftovers, read_dir, read_layout
+from tests.support.layouts import Layout, leftovers, read_dir, read_layout, read_with_journal
 from tests.support.world import fill
 
 if TYPE_CHECKING:
@@ -155,29 +153,14 @@ class Copy:
         if layout.tags.get(TAG) not in expected:
             found.append(f"the tag stands for {layout.tags.get(TAG)}")
         if self._place.transport == "oci":
-            found += await self._read_by_us(folder / self._place.name, expected)
+            ours = await read_with_journal(folder / self._place.name)
+            found += ours.problems
+            if ours.tags.get(TAG) not in expected:
+                found.append(f"with its journal the tag stands for {ours.tags.get(TAG)}")
         if is_final:
             if self._place.tagged and str(self._signature.digest) not in layout.digests:
                 found.append("the signature is missing")
             found += [f"left behind: {name}" for name in await to_thread.run_sync(leftovers, folder)]
-        return found
-
-    async def _read_by_us(self, path: Path, expected: list[str]) -> list[str]:
-        """Check what the journal beside index.json makes of the layout."""
-        store = await LayoutStore.open(path)
-        digest = str((await store.resolve(TAG)).digest)
-        if digest not in expected:
-            return [f"with its journal the tag stands for {digest}"]
-        sample = self._new if digest == self._new.digest else self._old
-        wanted = [*sample.blobs, *(manifest.digest for manifest in sample.manifests)]
-        if sample is self._new:
-            wanted += [*self._signature.blobs, self._signature.digest]
-        present = await store.present(wanted)
-        found = [f"with its journal the tag lacks {digest}" for digest in wanted if digest not in present]
-        try:
-            await store.manifest(TAG)
-        except NotFound as error:
-            found.append(error.message)
         return found
 
     def _budget(self, held: set[str]) -> int:

@@ -18,7 +18,7 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import syncer
 
@@ -81,8 +81,6 @@ class Running:
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.pid = 0
-        self._started = asyncio.Event()
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -90,22 +88,14 @@ class Running:
         """Where what it writes to standard output goes."""
         return Path(self.order.folder, f"{self.order.log}.out")
 
-    def note(self, message: dict[str, int]) -> None:
-        """Take in what the forking process says of it."""
-        if "pid" in message:
-            self.pid = message["pid"]
-            self._started.set()
-        elif not self._code.done():
-            self._code.set_result(os.waitstatus_to_exitcode(message["status"]))
+    def note(self, status: int) -> None:
+        """Take in how it ended, as the system says it."""
+        self._code.set_result(os.waitstatus_to_exitcode(status))
 
     @property
     def is_over(self) -> bool:
         """True when it has ended."""
         return self._code.done()
-
-    async def started(self) -> None:
-        """Wait until it has a process."""
-        await self._started.wait()
 
     async def ended(self) -> Ended:
         """Wait for its end."""
@@ -134,20 +124,26 @@ class Forks:
         """Start a command line."""
         running = Running(order)
         self._running.append(running)
-        message = {"id": len(self._running) - 1, **asdict(order)}
-        self._writer.write(json.dumps(message).encode() + b"\n")
-        await self._writer.drain()
-        await running.started()
+        await self._send({"id": len(self._running) - 1, "order": asdict(order)})
         return running
+
+    async def stop(self, running: Running) -> None:
+        """Send SIGTERM to a command line, unless it has ended."""
+        # Only its parent knows that its number is still its own.
+        await self._send({"id": self._running.index(running), "stop": True})
 
     async def run(self, order: Order) -> Ended:
         """Start a command line and wait for its end."""
         return await (await self.start(order)).ended()
 
+    async def _send(self, message: dict[str, object]) -> None:
+        self._writer.write(json.dumps(message).encode() + b"\n")
+        await self._writer.drain()
+
     def hear(self, line: bytes) -> None:
-        """Take in a message."""
+        """Take in how a command line ended."""
         message = json.loads(line)
-        self._running[message.pop("id")].note(message)
+        self._running[message["id"]].note(message["status"])
 
 
 @asynccontextmanager
@@ -216,53 +212,63 @@ def _redirect(number: int, path: Path, flags: int) -> None:
     os.close(handle)
 
 
-def _say(number: int, **message: int) -> None:
-    os.write(1, json.dumps({"id": number, **message}).encode() + b"\n")
+class _Forking:
+    """The forking process's side: its children, by the numbers that the test gave them."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(0, selectors.EVENT_READ)
+        self._children: dict[int, int] = {}
+        self._pending = b""
+
+    def serve(self) -> None:
+        """Do what standard input says, and tell how each child ended; end with the input."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is not None:
+                    self._bury(key.fd, key.data)
+                    continue
+                data = os.read(0, 65536)
+                if not data:
+                    self._end()
+                    return
+                *lines, self._pending = (self._pending + data).split(b"\n")
+                for line in lines:
+                    self._do(json.loads(line))
+
+    def _do(self, message: dict[str, Any]) -> None:
+        number = message["id"]
+        if "order" not in message:
+            if number in self._children:
+                os.kill(self._children[number], signal.SIGTERM)
+            return
+        pid = os.fork()
+        if pid == 0:
+            self._selector.close()
+            _work(Order(**message["order"]))
+        self._children[number] = pid
+        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, number)
+
+    def _bury(self, handle: int, number: int) -> None:
+        self._selector.unregister(handle)
+        os.close(handle)
+        status = os.waitpid(self._children.pop(number), 0)[1]
+        os.write(1, json.dumps({"id": number, "status": status}).encode() + b"\n")
+
+    def _end(self) -> None:
+        for pid in self._children.values():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
-def _fork(line: bytes, selector: selectors.BaseSelector) -> None:
-    message = json.loads(line)
-    number = message.pop("id")
-    pid = os.fork()
-    if pid == 0:
-        selector.close()
-        _work(Order(**message))
-    selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (number, pid))
-    _say(number, pid=pid)
-
-
-def serve() -> None:
-    """Fork a child for each line of standard input, and tell how each ended; end with the input."""
+def main() -> None:
+    """Import all that commands import, and fork until the end of standard input."""
     own = (module.name for module in pkgutil.walk_packages(syncer.__path__, "syncer."))
     for name in [*_WARM, *own]:
         if not name.endswith("__main__"):
             importlib.import_module(name)
-    selector = selectors.DefaultSelector()
-    selector.register(0, selectors.EVENT_READ)
-    pending = b""
-    while True:
-        for key, _ in selector.select():
-            if key.data is not None:
-                number, pid = key.data
-                selector.unregister(key.fd)
-                os.close(key.fd)
-                _say(number, status=os.waitpid(pid, 0)[1])
-                continue
-            data = os.read(0, 65536)
-            if not data:
-                _end(selector)
-                return
-            *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                _fork(line, selector)
-
-
-def _end(selector: selectors.BaseSelector) -> None:
-    for key in list(selector.get_map().values()):
-        if key.data is not None:
-            os.kill(key.data[1], signal.SIGKILL)
-            os.waitpid(key.data[1], 0)
+    _Forking().serve()
 
 
 if __name__ == "__main__":
-    serve()
+    main()
