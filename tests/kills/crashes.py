@@ -128,13 +128,18 @@ async def every(job: Job, forks: Forks, folder: Path) -> Tally:
     return tally
 
 
-async def some(job: Job, forks: Forks, folder: Path, *, count: int, seed: int) -> Tally:
-    """Kill the job at ``count`` of its failpoints, spread evenly from a start that ``seed`` chooses."""
+async def some(job: Job, forks: Forks, folder: Path, *, count: int, seed: int, until_failed: bool = False) -> Tally:
+    """Kill the job at ``count`` of its failpoints, spread evenly from a start that ``seed`` chooses.
+
+    With ``until_failed``, the first crash after which something is wrong is the last.
+    """
     counted = await _fresh(folder, "count")
     points = await job.count(forks, counted)
     tally = Tally(job=job.name)
     for at in spread(points, count=count, seed=seed):
         tally.crashes.append(await _crash(job, forks, folder, at))
+        if until_failed and tally.failed:
+            break
     return tally
 
 

@@ -16,7 +16,7 @@ import selectors
 import signal
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,6 +51,7 @@ class Order:
         opcodes: how many opcodes of SQLite make a failpoint.
         size: bytes that no file may outgrow; 0 for no bound.
         log: where the output goes, in ``folder``.
+        plant: ``module:function``, called before anything else; see :attr:`Forks.plant`.
     """
 
     arguments: Sequence[str]
@@ -59,6 +60,7 @@ class Order:
     opcodes: int = 50
     size: int = 0
     log: str = ".run"
+    plant: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +120,14 @@ class Forks:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
+        #: ``module:function`` that is called in each child which is to die: a defect, to see whether it is found.
+        self.plant = ""
         self._running: list[Running] = []
 
     async def start(self, order: Order) -> Running:
         """Start a command line."""
+        if order.at or order.size:
+            order = replace(order, plant=self.plant)
         running = Running(order)
         self._running.append(running)
         await self._send({"id": len(self._running) - 1, "order": asdict(order)})
@@ -193,6 +199,9 @@ def _work(order: Order) -> NoReturn:
     _redirect(1, log.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     _redirect(2, log.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     log.with_suffix(".points").unlink(missing_ok=True)
+    if order.plant:
+        module, _, name = order.plant.partition(":")
+        getattr(importlib.import_module(module), name)()
     points = failpoints.arm(order.at, opcodes=order.opcodes)
     if order.size:
         failpoints.bound(order.size)
