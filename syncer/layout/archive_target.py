@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import tarfile
 import threading
 from contextlib import suppress
@@ -53,7 +51,7 @@ class ArchiveTarget(Archive):
         """Use :meth:`open`."""
         super().__init__(path, repository)
         self._durable = durable
-        self._temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(6)}")
+        self._temporary = path
         self._end = 0
         #: Stretches that were given to blobs that failed: offset and length, header included.
         self._void: list[tuple[int, int]] = []
@@ -75,34 +73,12 @@ class ArchiveTarget(Archive):
         if self.path.is_dir():
             raise LayoutError(f"{self.path} is a directory", hint="Name the archive's file.")
         with files.reported(self.path):
-            self._handle = self._begin()
-            self._purge()
+            self._handle, self._temporary = files.begin_beside(self.path)
         try:
             self._write_file(LAYOUT_FILE, version_text())
         except BaseException:
             self._discard()
             raise
-
-    def _begin(self) -> int:
-        """Make the temporary file and lock it: the next writer tells by the lock that nobody left it behind."""
-        while True:
-            handle = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            # Before it was locked, a writer that tidied up may have taken it for a leftover.
-            if files.lock_now(handle) is not False and self._temporary.exists():
-                return handle
-            os.close(handle)
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = self.path.with_name(f"{self.path.name}.tmp-{secrets.token_hex(6)}")
-
-    def _purge(self) -> None:
-        """Remove the temporary files of writers of this archive that were killed."""
-        leftover = re.compile(rf"{re.escape(self.path.name)}\.tmp-[0-9a-f]{{12}}")
-        # What cannot be listed, opened, locked or removed is not ours to tidy up.
-        with suppress(OSError):
-            for entry in self.path.absolute().parent.iterdir():
-                if leftover.fullmatch(entry.name) and entry.name != self._temporary.name:
-                    with suppress(OSError, LayoutError):
-                        _remove_unlocked(entry)
 
     # ---------------------------------------------------------------- target
 
@@ -300,18 +276,6 @@ class _Session:
 
     async def abort(self) -> None:
         """Give up: a stretch is reserved only while bytes are sent."""
-
-
-def _remove_unlocked(path: Path) -> None:
-    """Remove a file, unless somebody has locked it."""
-    handle = files.open_regular(path)
-    if handle is None:
-        return
-    try:
-        if files.lock_now(handle):
-            path.unlink()
-    finally:
-        os.close(handle)
 
 
 def _padded(size: int) -> int:

@@ -41,14 +41,15 @@ def written_in_place() -> None:
 
 def archive_in_place() -> None:
     """An archive is written where it is read."""
-    begin = ArchiveTarget._begin
 
-    def changed(self: ArchiveTarget) -> int:
-        self._temporary = self.path
-        self.path.unlink(missing_ok=True)
-        return begin(self)
+    def begin(path: Path, *, mode: int = 0o644) -> tuple[int, Path]:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode), path
 
-    ArchiveTarget._begin = changed  # type: ignore[method-assign]  # that is the defect
+    def discard(self: ArchiveTarget) -> None:
+        self._handle = None
+
+    files.begin_beside = begin
+    ArchiveTarget._discard = discard  # type: ignore[method-assign]  # so that it is not removed in the end
 
 
 def tag_before_content() -> None:
