@@ -1,6 +1,7 @@
-"""``python -m tests.kills [WORDS] [--some N]``: kill each job at every failpoint, and print what came of it.
+"""``python -m tests.kills [WORDS] [--every N] [--some N]``: kill each job at its failpoints, and print what came of it.
 
-WORDS are part of a job's name; ``--some`` plays N failpoints of each, spread evenly.
+WORDS are part of a job's name; ``--every`` takes only every N-th failpoint of a loop; ``--some`` plays N of each job,
+spread evenly.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _row(tally: Tally) -> str:
     return _line((tally.job, len(tally.deaths), converged, tally.repeated, most, f"{median:.0f}", tally.over))
 
 
-async def _play(words: str, count: int) -> list[Tally]:
+async def _play(words: str, stride: int, count: int) -> list[Tally]:
     tallies: list[Tally] = []
     sys.stdout.write(_line(_TITLES))
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +51,9 @@ async def _play(words: str, count: int) -> list[Tally]:
                 if words not in job.name:
                     continue
                 place = Path(folder, str(number))
-                played = some(job, forks, place, count=count, seed=1) if count else every(job, forks, place)
+                played = (
+                    some(job, forks, place, count=count, seed=1) if count else every(job, forks, place, stride=stride)
+                )
                 tallies.append(await played)
                 sys.stdout.write(_row(tallies[-1]))
                 sys.stdout.flush()
@@ -61,10 +64,11 @@ def main() -> int:
     """Play and print; the exit code is 1 when something was not as it should be."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description="kill -9 at every step, and go on")
     parser.add_argument("words", nargs="*", help="part of a job's name")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th failpoint")
     parser.add_argument("--some", type=int, default=0, metavar="N", help="only N failpoints of each job")
     arguments = parser.parse_args()
     logging.getLogger("aiohttp.server").disabled = True
-    tallies = asyncio.run(_play(" ".join(arguments.words), arguments.some))
+    tallies = asyncio.run(_play(" ".join(arguments.words), arguments.every, arguments.some))
     told = [line for tally in tallies for line in tally.told()]
     deaths = sum(len(tally.deaths) for tally in tallies)
     sys.stdout.write(f"\n{_LEGEND}\n{deaths} kills, {len(told)} not as they should be.\n")

@@ -118,13 +118,13 @@ class Tally:
         ]
 
 
-async def every(job: Job, forks: Forks, folder: Path) -> Tally:
-    """Kill the job at each of its failpoints, one after the other, until it survives."""
+async def every(job: Job, forks: Forks, folder: Path, *, stride: int = 1) -> Tally:
+    """Kill the job at each of its failpoints, or at each ``stride``-th, one after the other, until it survives."""
     tally = Tally(job=job.name)
     at = 1
     while not (tally.crashes and tally.crashes[-1].survived):
         tally.crashes.append(await _crash(job, forks, folder, at))
-        at += job.step
+        at += job.step * stride
     return tally
 
 

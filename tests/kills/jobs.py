@@ -22,6 +22,7 @@ def jobs() -> Iterator[Callable[[], Job]]:
     for place in PLACES:
         yield partial(Copy, place)
     yield Serve
+    yield partial(Serve, clients=3)
     for version in earlier_versions():
         yield partial(Migrate, version)
         yield partial(TornMigrate, version)

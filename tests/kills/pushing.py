@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.support.images import Sample
 
 OCTETS = {"Content-Type": "application/octet-stream"}
+#: The repository that all clients write to, and the tag that they all push.
+CROWD, CROWDED = "crowd/app", "latest"
 _GONE = 404
 
 
@@ -43,6 +45,10 @@ class Promises:
         self.held.discard(path)
         self.gone.add(path)
         self.tags = {key: value for key, value in self.tags.items() if (key[0], value) != (repository, digest)}
+
+    def tags_of(self, repository: str) -> dict[str, str]:
+        """Return what the tags of a repository stand for."""
+        return {tag: digest for (name, tag), digest in self.tags.items() if name == repository}
 
 
 @dataclass(frozen=True)
@@ -269,12 +275,15 @@ def image(repository: str, sample: Sample, tag: str = "", *, lacking: Sequence[D
 
 
 class Script:
-    """A small registry's life: pushes in every form, tags that move and come back, deletions of each kind."""
+    """A client's life: pushes in every form, tags that move and come back, deletions of each kind.
 
-    app, other = "team/app", "team/other"
+    It has two repositories of its own; in :data:`CROWD` it pushes the tag that all clients push.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, team: str = "team") -> None:
+        self.app, self.other = f"{team}/app", f"{team}/other"
         shared = images.random_bytes(3000, "shared")
+        self.crowded = images.image(seed=team, layers=1)
         self.shared = images.blob(shared)
         self.first = images.image(seed="first", layers=1, shared=[shared])
         self.second = images.image(seed="second", layers=1, shared=[shared])
@@ -304,6 +313,7 @@ class Script:
         old = self.before["old"]
         lacking = [digest for digest in alone.blobs if digest != self.shared.digest]
         return [
+            *image(CROWD, self.crowded, CROWDED),
             *image(self.app, self.second, "v1", lacking=[d for d in self.second.blobs if d != self.shared.digest]),
             Delete(self.app, "old"),
             Delete(self.app, self.first.digest),
@@ -326,6 +336,7 @@ class Script:
             Delete(self.app, self.nightly.digest),
             Delete(self.app, old.digest),
             *(Delete(self.app, digest, "blobs") for digest in old.blobs),
+            Put(CROWD, self.crowded.manifest, CROWDED),
             *image(self.app, self.first, "back", lacking=[own]),
             Put(self.app, self.first.manifest, "v1"),
             Delete(self.other, alone.digest),

@@ -8,6 +8,7 @@ asyncio's own loop, with its failpoints counted (:mod:`tests.support.failpoints`
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -276,6 +277,9 @@ def main() -> None:
     for name in [*_WARM, *own]:
         if not name.endswith("__main__"):
             importlib.import_module(name)
+    # What was imported is never collected: the children would copy the pages of all of it.
+    gc.collect()
+    gc.freeze()
     _Forking().serve()
 
 
