@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from syncer.registry.auth.memory import Demand
     from syncer.registry.credentials.values import Credential
     from syncer.registry.standing import Standing, Standings
+    from syncer.registry.unfinished import UnfinishedUploads
     from syncer.spec.values import Creation, Proxy, RegistrySpec, Timeouts, TlsFiles
 
 #: Where somebody else can be asked, a mirror that fails gets one more chance, and one that is not there none.
@@ -63,10 +64,11 @@ def client_of_spec(
     *,
     standings: Standings | None = None,
     learned: Iterable[Demand] = (),
+    unfinished: UnfinishedUploads | None = None,
 ) -> RegistryClient:
     """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``.
 
-    It starts with what an earlier run ``learned``.
+    It starts with what an earlier run ``learned``, and with the uploads that it left ``unfinished``.
     """
     if spec.tls is not None and spec.tls.insecure:
         text = (
@@ -76,7 +78,14 @@ def client_of_spec(
     explicit = {spec.host: credential} if (credential := _credential(spec)) else None
     settings = settings_of_spec(spec, surroundings)
     standing = standings.of(settings, spec.location) if standings else None
-    return RegistryClient(settings, keychain(surroundings, explicit), observer, standing=standing, learned=learned)
+    return RegistryClient(
+        settings,
+        keychain(surroundings, explicit),
+        observer,
+        standing=standing,
+        learned=learned,
+        unfinished=unfinished,
+    )
 
 
 def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> RegistrySettings:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from syncer.registry.network.resolver import Lookup
     from syncer.registry.settings import CreationSettings, RegistrySettings
     from syncer.registry.traffic.retry import RetryPolicy
+    from syncer.registry.unfinished import UnfinishedUploads
 
 _T = TypeVar("_T")
 
@@ -91,13 +92,14 @@ class RegistryClient:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
         learned: Iterable[Demand] = (),
+        unfinished: UnfinishedUploads | None = None,
         lookup: Lookup = system_lookup,
         classify: Classifier = kind_of,
     ) -> None:
         """Keep what is needed; nothing is opened before the context is entered.
 
-        What was :meth:`learned` in an earlier run spares the first refusal. Clients of one registry share
-        its ``standing``: what one learns, or is told, holds for all. Without one ``policy`` makes it.
+        What was :meth:`learned` in an earlier run spares the first refusal; with ``unfinished``, uploads outlive the
+        process. Clients of one registry share its ``standing``, which ``policy`` makes where none is given.
 
         Raises:
             InvalidReference: when ``settings.host`` is not a host.
@@ -109,8 +111,9 @@ class RegistryClient:
         self.fallback_tags = self.standing.fallback_tags
         self.timeouts = settings.timeouts
         self.uploads = settings.upload
+        self.unfinished = unfinished
         self._base = settings.base_url
-        self._home = Origin.of(absolute(self._base))
+        self.home = Origin.of(absolute(self._base))
         self._observer = observer
         self.clock = clock
         self._wall_clock = wall_clock
@@ -120,7 +123,7 @@ class RegistryClient:
         tokens = partial(Tokens, credentials=credentials, fetch=self._fetch_token, clock=clock)
         self._tokens = tokens(
             registry=self.host,
-            home=self._home,
+            home=self.home,
             most_scopes=1 if self.capabilities.traits.one_scope else MOST_SCOPES,
             learned=learned,
         )
@@ -129,7 +132,7 @@ class RegistryClient:
             may_see = may_see_credentials(origin, settings.trusted_hosts)
             return tokens(registry=host, home=origin, credentials=credentials if may_see else Nobody())
 
-        self._origins = OriginTokens(self._home, self._tokens, elsewhere, self._challenges_of_ping)
+        self._origins = OriginTokens(self.home, self._tokens, elsewhere, self._challenges_of_ping)
         self._denials = Denials(clock)
         self._token_window = AdaptiveWindow(_TOKEN_REQUESTS, clock=clock)
         self.creation = _creation(self, settings.creation, credentials) if settings.creation else None
@@ -138,7 +141,7 @@ class RegistryClient:
         self._ping_lock = anyio.Lock()
 
     async def __aenter__(self) -> Self:
-        await self._transport.open(self._home)
+        await self._transport.open(self.home)
         return self
 
     async def __aexit__(
@@ -176,7 +179,7 @@ class RegistryClient:
         Raises:
             ProtocolViolation: when it is not one to be followed.
         """
-        return resolve(base, location, home=self._home)
+        return resolve(base, location, home=self.home)
 
     async def exchange(self, call: Call) -> Reply:
         """Ask, read the answer, and return it; its status is one that ``call`` expects.
@@ -284,7 +287,7 @@ class RegistryClient:
         ``window`` is what it has a permit of; the answer is valid until ``stack`` is closed.
         """
         origin = Origin.of(url)
-        place = "" if origin == self._home else str(origin)
+        place = "" if origin == self.home else str(origin)
         standing = self.standing
         # Connecting takes a while, too, in which a pause may begin.
         ready = partial(self.limits.wait_pause, place)
@@ -375,7 +378,7 @@ class RegistryClient:
         return failure(
             Answer(
                 # A storage that a registry redirects to speaks for itself.
-                registry=self.host if origin == self._home else str(origin),
+                registry=self.host if origin == self.home else str(origin),
                 method=call.method,
                 url=redact(response.url),
                 asked=call.asked,

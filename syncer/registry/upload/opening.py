@@ -33,10 +33,12 @@ class Opened:
     Attributes:
         location: where its next request goes.
         chunk_minimum: the bytes that each chunk but the last should have at least.
+        offset: the bytes that it has already.
     """
 
     location: URL
     chunk_minimum: int = 0
+    offset: int = 0
 
     @classmethod
     def by(cls, calls: UploadCalls, reply: Reply) -> Opened:
@@ -156,10 +158,13 @@ class _Exchange:
         self._has_departed = True
 
 
-async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> bool:
     """Delete the session at ``location``, in a short time; whatever the registry says is fine.
 
     ``is_cut`` when a body was broken off: the registry may still be writing what arrived of it.
+
+    Returns:
+        False when the registry did not say in time that the session is gone: it may be there still.
     """
     with anyio.move_on_after(ABORT_DEADLINE):
         if is_cut:
@@ -171,10 +176,13 @@ async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
                 # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
                 reply = await calls.client.exchange(calls.status(location, tries=1))
                 fresh = location_of(calls, reply)
-                if fresh is not None:
-                    await _is_deleted(calls, fresh)
+                return fresh is not None and await _is_deleted(calls, fresh)
+        except NotFound:
+            return True
         except SyncerError:
-            return
+            return False
+        return True
+    return False
 
 
 async def _is_deleted(calls: UploadCalls, location: URL) -> bool:
