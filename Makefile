@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test security matrix torture check fmt bench sweep profile publish clean
+.PHONY: help install demo test security matrix kills torture check fmt bench sweep profile publish clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ security: install ## mount every attack of docs/security.md, with and without it
 
 matrix: install ## sync from and to an imitation of each registry, and print the requests beside their budgets
 	$(BIN)/python -m tests.support.personalities
+
+kills: install ## kill runs, copies, the server and migrations at every step, go on, and print what was sent twice
+	$(BIN)/python -m tests.kills $(ARGS)
 
 check: install ## lint, types, layering; changes no file
 	$(BIN)/ruff check --no-cache .

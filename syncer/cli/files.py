@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from syncer.errors import StorageFull, UsageError
+from syncer.layout.files import begin_beside
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def check_writable(path: Path) -> None:
@@ -29,6 +32,8 @@ def check_writable(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` and a line end to ``path``: wholly, or not at all. A pipe or device is written as it is.
 
+    What a process that was killed left beside ``path`` is removed.
+
     Raises:
         StorageFull: when there is no space left.
         UsageError: when it cannot be written for another reason.
@@ -38,18 +43,14 @@ def write_text(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(line, encoding="utf-8")
             return
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = begin_beside(path, mode=0o666)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(line)
-                # mkstemp makes files for one pair of eyes; a report is as open as any other file.
-                umask = os.umask(0)
-                os.umask(umask)
-                os.fchmod(file.fileno(), 0o666 & ~umask)
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
             with suppress(OSError):
-                Path(name).unlink()
+                temporary.unlink()
             raise
     except OSError as error:
         kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tarfile
 import threading
 from contextlib import suppress
@@ -40,8 +39,9 @@ class ArchiveTarget(Archive):
     """An archive to write; an existing one at the path is replaced as a whole, never merged with.
 
     It is written beside its place and renamed by :meth:`close`, so that there is the old archive
-    or the new one at any instant; :meth:`abort` leaves nothing. As an asynchronous context manager
-    it closes at the end of the block, and aborts when the block raises.
+    or the new one at any instant; :meth:`abort` leaves nothing, and what a writer that was killed
+    left beside its place is removed by the next one. As an asynchronous context manager it closes at
+    the end of the block, and aborts when the block raises.
 
     Implements :class:`~syncer.content.Target`. The size of a blob is known before its bytes, so
     each gets its stretch of the file at once and any number are written at the same time.
@@ -51,7 +51,7 @@ class ArchiveTarget(Archive):
         """Use :meth:`open`."""
         super().__init__(path, repository)
         self._durable = durable
-        self._temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(6)}")
+        self._temporary = path
         self._end = 0
         #: Stretches that were given to blobs that failed: offset and length, header included.
         self._void: list[tuple[int, int]] = []
@@ -73,7 +73,7 @@ class ArchiveTarget(Archive):
         if self.path.is_dir():
             raise LayoutError(f"{self.path} is a directory", hint="Name the archive's file.")
         with files.reported(self.path):
-            self._handle = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._handle, self._temporary = files.begin_beside(self.path)
         try:
             self._write_file(LAYOUT_FILE, version_text())
         except BaseException:

@@ -81,6 +81,8 @@ class BlobFolder:
         self.root = root
         self.scratch = scratch
         self.durable = durable
+        #: Blobs that were removed, and whose files stay a little for other readers; here they count as gone.
+        self.hidden: set[Digest] = set()
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob is or would be."""
@@ -88,7 +90,7 @@ class BlobFolder:
 
     def size(self, digest: Digest) -> int | None:
         """Return the blob's size in bytes; None when it is not here."""
-        return files.regular_size(self.path(digest))
+        return None if digest in self.hidden else files.regular_size(self.path(digest))
 
     def read(self, digest: Digest, *, limit: int) -> bytes:
         """Return the blob's bytes.
@@ -101,7 +103,7 @@ class BlobFolder:
         size = self.size(digest)
         if size is not None and size > limit:
             raise SizeExceedsLimit(f"{digest} in {self.root} has {size} bytes; a manifest has at most {limit}")
-        data = files.read_regular(self.path(digest), limit=limit)
+        data = None if digest in self.hidden else files.read_regular(self.path(digest), limit=limit)
         if data is None:
             raise absent(digest, self.root)
         return data
@@ -134,7 +136,7 @@ class BlobFolder:
     def link(self, origin: BlobFolder, digest: Digest) -> bool:
         """Make the blob one file with ``origin``'s, or copy it where that cannot be; False when it is not there."""
         theirs = origin.path(digest)
-        size = files.regular_size(theirs)
+        size = origin.size(digest)
         if size is None:
             return False
         place = self._prepare(digest)
@@ -187,7 +189,7 @@ class BlobFolder:
             LayoutError: when it is a link or cannot be read.
         """
         path = self.path(digest)
-        handle = files.open_regular(path)
+        handle = None if digest in self.hidden else files.open_regular(path)
         if handle is None:
             raise absent(digest, self.root)
         return Extent(handle, path=path)

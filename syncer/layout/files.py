@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 from contextlib import contextmanager, suppress
@@ -205,6 +206,54 @@ def replace(path: Path, parts: Iterable[bytes], *, scratch: Path, durable: bool)
             temporary.unlink()
     if durable:
         sync_directory(path.parent)
+
+
+def lock_now(handle: int) -> bool | None:
+    """Lock an open file until it is closed, without waiting: False when somebody else has, None when nobody can."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def begin_beside(path: Path, *, mode: int = 0o644) -> tuple[int, Path]:
+    """Make the file that is to replace ``path``, beside it; return its handle, which locks it, and its name.
+
+    The lock tells it from what writers that were killed left there, which is removed.
+
+    Raises:
+        OSError: when it cannot be made.
+    """
+    while True:
+        temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(6)}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        # Before it was locked, another writer may have taken it for a leftover.
+        if lock_now(handle) is not False and temporary.exists():
+            break
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
+    leftover = re.compile(rf"{re.escape(path.name)}\.tmp-[0-9a-f]{{12}}")
+    # What cannot be listed, opened, locked or removed is not ours to tidy up.
+    with suppress(OSError):
+        for entry in path.absolute().parent.iterdir():
+            if leftover.fullmatch(entry.name) and entry.name != temporary.name:
+                with suppress(OSError, LayoutError):
+                    _remove_unlocked(entry)
+    return handle, temporary
+
+
+def _remove_unlocked(path: Path) -> None:
+    handle = open_regular(path)
+    if handle is None:
+        return
+    try:
+        if lock_now(handle):
+            path.unlink()
+    finally:
+        os.close(handle)
 
 
 class FileLock:

@@ -8,6 +8,10 @@ fsync: whoever gets the writer's lock first writes for all that wait. When the j
 index.json, index.json is written anew and the journal emptied: each entry is rewritten a bounded
 number of times on average. A crash between the two leaves both, and the journal is applied to an
 index that has its changes already, which :mod:`syncer.layout.index` makes harmless.
+
+Other tools read index.json and no journal. So the file of a manifest that was removed stays, out of
+our own sight, until an index.json without it is in place; and before anything else is removed, or put
+where such a file is, that is brought about. What index.json lists is whole at any instant.
 """
 
 from __future__ import annotations
@@ -79,6 +83,19 @@ class _Ticket:
         self.error: SyncerError | None = None
 
 
+class _Blobs(BlobFolder):
+    """The layout's blobs; where the file of a removed one still is, nothing is put before it has gone."""
+
+    def __init__(self, root: Path, *, scratch: Path, durable: bool, tidy: Callable[[], None]) -> None:
+        super().__init__(root, scratch=scratch, durable=durable)
+        self._tidy = tidy
+
+    def _prepare(self, digest: Digest) -> Path:
+        if digest in self.hidden:
+            self._tidy()
+        return super()._prepare(digest)
+
+
 class Ledger:
     """Tags and manifests of the layout at ``path``, and the right to write to it."""
 
@@ -87,7 +104,7 @@ class Ledger:
         self.index = LayoutIndex()
         self._private = path / PRIVATE
         self._scratch = self._private / "tmp"
-        self.blobs = BlobFolder(path, scratch=self._scratch, durable=durable)
+        self.blobs = _Blobs(path, scratch=self._scratch, durable=durable, tidy=self.compact)
         self._durable = durable
         self._before_writing = before_writing
         self._lock = files.FileLock(self._private / "lock")
@@ -96,7 +113,6 @@ class Ledger:
         self._queue: deque[_Ticket] = deque()
         self._seen: tuple[files.Signature | None, files.Signature | None] = (None, None)
         self._compact_at = MIN_JOURNAL
-        self._removed: set[Digest] = set()
         self._learned = False
 
     # ---------------------------------------------------------------- opening
@@ -141,15 +157,11 @@ class Ledger:
             raise LayoutError(f"{path} is missing", hint="Restore it, or copy the images again.")
         index = LayoutIndex.parse(raw, where=str(path))
         self._read_subjects(index, raw)
-        removed: set[Digest] = set()
+        hidden: set[Digest] = set()
         for change in changes:
-            index.apply(change)
-            if isinstance(change, Remove):
-                removed.add(change.digest)
-            elif isinstance(change, Put):
-                removed.discard(change.descriptor.digest)
+            _apply(change, index, hidden)
         self.index = index
-        self._removed = removed
+        self.blobs.hidden = hidden
         self._seen = seen
         self._compact_at = max(MIN_JOURNAL, len(raw))
 
@@ -198,10 +210,10 @@ class Ledger:
         if self._seen[0] is None or self._signatures() != self._seen:
             self.load()
         self._journal.open()
-        for digest in self._removed:
-            if self.index.find(digest) is None:
-                self.blobs.remove(digest)
-        self._removed.clear()
+        if self.blobs.hidden:
+            # They are gone from the journal's point of view; a disk too full to say so in index.json is no hindrance.
+            with suppress(LayoutError):
+                self.compact()
 
     def _leave(self) -> None:
         self._journal.close()
@@ -243,7 +255,7 @@ class Ledger:
                 ticket.error = error
             return
         for ticket in batch:
-            self.index.apply(ticket.change)
+            _apply(ticket.change, self.index, self.blobs.hidden)
             ticket.written = True
         if self._journal.size > self._compact_at:
             # The changes are safe in the journal. If index.json cannot be written now, that is no
@@ -273,6 +285,10 @@ class Ledger:
             hasher = hashlib.sha256()
             size = self._write(INDEX_FILE, _hashed(self.index.serialise(), hasher))
             size += self._write_subjects(Digest(f"sha256:{hasher.hexdigest()}"))
+            for digest in list(self.blobs.hidden):
+                self.blobs.remove(digest)
+                self.blobs.hidden.discard(digest)
+            # Last: until then a crash leaves the removals on record.
             self._journal.clear()
             self._seen = self._signatures()
             self._compact_at = max(MIN_JOURNAL, size)
@@ -330,6 +346,15 @@ class Ledger:
         parts = _subject_parts(digest, self.index)
         files.replace(path, parts, scratch=self._scratch, durable=self._durable)
         return files.regular_size(path) or 0
+
+
+def _apply(change: Change, index: LayoutIndex, hidden: set[Digest]) -> None:
+    """Make ``change`` true, and note in ``hidden`` whose file is to go with it."""
+    index.apply(change)
+    if isinstance(change, Remove):
+        hidden.add(change.digest)
+    elif isinstance(change, Put):
+        hidden.discard(change.descriptor.digest)
 
 
 def _hashed(parts: Iterable[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.to_thread import run_sync
 
-from syncer.errors import ContentError, LayoutError, NotFound
+from syncer.errors import ContentError, LayoutError, NotFound, StorageFull
 from syncer.layout import files
 from syncer.layout.blobs import absent, reading, share_blob, write_blob
 from syncer.layout.graph import find_manifest, stated_media_type
@@ -90,7 +91,13 @@ class LayoutStore:
     # ---------------------------------------------------------------- blobs
 
     def blob_path(self, digest: Digest) -> Path:
-        """Return where the blob is, or would be."""
+        """Return where the blob is, or would be.
+
+        Raises:
+            NotFound: when it is a manifest that was deleted and whose file is still to go.
+        """
+        if digest in self._ledger.blobs.hidden:
+            raise absent(digest, self.path)
         return self._ledger.blobs.path(digest)
 
     async def blob_size(self, digest: Digest) -> int | None:
@@ -165,6 +172,11 @@ class LayoutStore:
             if self._ledger.blobs.size(digest) is None:
                 raise absent(digest, self.path)
             self._ledger.begin()
+            if self._ledger.blobs.hidden:
+                # The blob may be what a deleted manifest linked to, and index.json may still list that. A disk that is
+                # too full for a new one is to be made room on.
+                with suppress(StorageFull):
+                    self._ledger.compact()
             self._ledger.blobs.remove(digest)
 
         await run_sync(remove)
@@ -284,7 +296,6 @@ class LayoutStore:
         else:
             orphans = tuple(child for child in manifest.manifests if self._is_orphaned(child))
         self._ledger.commit(Remove(digest=digest, orphans=orphans))
-        self._ledger.blobs.remove(digest)
 
     def _is_orphaned(self, child: Descriptor) -> bool:
         if self._ledger.index.find(child.digest) is not None:

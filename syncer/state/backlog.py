@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Records in a batch; as many again may wait while one is written.
 BATCH = 200
-#: Seconds a record waits for others to share its transaction.
+#: Seconds from one batch to the next that is not full; a record that comes later than that waits for no other.
 DELAY = 0.1
 
 
@@ -64,7 +64,7 @@ class Backlog:
     """Two batches: one that fills, and one that is being written. Both can be read until they are."""
 
     def __init__(self, commit: Callable[[Batch], Awaitable[None]], *, size: int = BATCH, delay: float = DELAY) -> None:
-        """Hand batches of ``size`` records, or of ``delay`` seconds, to ``commit``."""
+        """Hand batches to ``commit``: of ``size`` records, or ``delay`` seconds after the one before."""
         self._commit = commit
         self._size = size
         self._delay = delay
@@ -155,11 +155,15 @@ class Backlog:
         """Write batches until :meth:`close`. A cancellation does not reach it: closing ends it."""
         try:
             with anyio.CancelScope(shield=True):
+                due = 0.0
                 while not (self._closing and not self._filling.size):
                     await self._wanted.wait()
-                    with anyio.move_on_after(self._delay):
+                    # After a pause there is no batch to wait for: large blobs come one at a time, and what a kill
+                    # takes from memory is sent again to the registry's other repositories.
+                    with anyio.move_on_after(max(0.0, due - anyio.current_time())):
                         await self._urgent.wait()
                     await self._write()
+                    due = anyio.current_time() + self._delay
         except BaseException:
             # Nobody may wait for a write that will not come.
             self._failure = self._failure or StateError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -102,9 +103,12 @@ def rewrite(place: Place, change: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def _replace(path: Path, raw: bytes) -> None:
+    _sweep(path)
     # mkstemp makes the file with mode 0600, so that at no time another user can read it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
     temporary = Path(name)
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(raw)
@@ -117,6 +121,26 @@ def _replace(path: Path, raw: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.syncer-"
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a login that was killed left beside ``path``, credentials and all; who is writing holds a lock."""
+    # What cannot be listed, opened, locked or removed is not ours to tidy up.
+    with suppress(OSError):
+        for entry in path.parent.iterdir():
+            if not entry.name.startswith(_prefix(path)):
+                continue
+            with suppress(OSError):
+                handle = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    entry.unlink()
+                finally:
+                    os.close(handle)
 
 
 def _absent(place: Place) -> Reading | None:

@@ -25,6 +25,13 @@ def test_a_file_is_written_with_a_line_end_and_the_usual_mode(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["digest"]
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """A file half-written by a process that is no more goes with the next writing."""
+    (tmp_path / "digest.tmp-0123456789ab").write_text("sha2")
+    write_text(tmp_path / "digest", "sha256:0")
+    assert [path.name for path in tmp_path.iterdir()] == ["digest"]
+
+
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     """A directory, and a file in a directory that is not there, are refused."""
     for path in (tmp_path, tmp_path / "no" / "file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tarfile
@@ -101,6 +102,52 @@ async def test_giving_up(tmp_path: Path) -> None:
         pass  # nothing was pushed: an empty archive does not replace a good one
     assert path.read_bytes() == before
     assert beside(tmp_path) == ["a.tar"]
+
+
+async def test_leftovers(tmp_path: Path) -> None:
+    """What a killed writer left behind goes with the next writer; what somebody is writing, or made, stays."""
+    path = tmp_path / "a.tar"
+    for name in ("a.tar.tmp-0123456789ab", "a.tar.tmp-mine", "other.tar.tmp-0123456789ab"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "a.tar.tmp-ba9876543210").symlink_to(tmp_path / "a.tar.tmp-mine")
+    async with await ArchiveTarget.open(path, durable=False) as target:
+        await written(path, images.image(seed=1))
+        await push(target, images.image(seed=2), "v1")
+    async with await ArchiveSource.open(path) as source:
+        assert (await source.resolve("v1")).digest == images.image(seed=2).digest
+    kept = ["a.tar", "a.tar.tmp-ba9876543210", "a.tar.tmp-mine", "other.tar.tmp-0123456789ab"]
+    assert sorted(beside(tmp_path)) == kept
+
+
+async def test_taken_for_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer whose file was removed, or held, before it could be locked begins another one."""
+    lock, calls = files.lock_now, 0
+
+    def late(handle: int) -> bool | None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            for path in tmp_path.iterdir():
+                path.unlink()
+        return False if calls == 2 else lock(handle)
+
+    monkeypatch.setattr(files, "lock_now", late)
+    await written(tmp_path / "a.tar", images.image())
+    assert calls == 3
+    async with await ArchiveSource.open(tmp_path / "a.tar") as source:
+        assert (await source.resolve("v1")).digest == images.image().digest
+
+
+async def test_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system has no locks, archives are written, and nothing that may be another writer's is removed."""
+
+    def refuse(_handle: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (tmp_path / "a.tar.tmp-0123456789ab").write_bytes(b"half")
+    await written(tmp_path / "a.tar", images.image())
+    assert sorted(beside(tmp_path)) == ["a.tar", "a.tar.tmp-0123456789ab"]
 
 
 async def test_failed_blobs_leave_room(tmp_path: Path) -> None:

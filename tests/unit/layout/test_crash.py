@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from syncer.errors import LayoutError, NotFound
+from syncer.errors import LayoutError, NotFound, StorageFull
+from syncer.layout import files
+from syncer.layout.repository import LayoutRepository
 from syncer.layout.store import LayoutStore
 from syncer.layout.tree import LayoutTree
 from tests.support import images
+from tests.support.layouts import read_layout
+from tests.support.transfer import push, push_blob
 
 if TYPE_CHECKING:
     from anyio.abc import Process
@@ -25,6 +29,8 @@ from pathlib import Path
 import anyio
 from syncer.layout.store import LayoutStore
 from tests.support import images
+from tests.support.layouts import read_layout
+from tests.support.transfer import push, push_blob
 
 async def main():
     store = await LayoutStore.open(Path(sys.argv[1]), create=True)
@@ -39,6 +45,11 @@ anyio.run(main)
 def journal(path: Path) -> Path:
     """Return where the journal of a layout is."""
     return path / ".syncer" / "journal"
+
+
+def blobs(path: Path) -> list[str]:
+    """Return the names of the files of a layout's blobs."""
+    return sorted(blob.name for blob in path.glob("blobs/sha256/*"))
 
 
 def abandon(store: LayoutStore) -> None:
@@ -112,13 +123,93 @@ async def test_a_crash_before_a_file_is_removed(tmp_path: Path) -> None:
     sample = images.image()
     store = await LayoutStore.open(tmp_path, create=True, durable=False)
     await store.put_manifest(sample.manifest, "v1")
+    file = store.blob_path(sample.digest)
     await store.delete_manifest(sample.digest)
     abandon(store)
-    store.blob_path(sample.digest).write_bytes(sample.manifest.raw)
+    file.write_bytes(sample.manifest.raw)
     again = await LayoutStore.open(tmp_path, create=True, durable=False)
     with pytest.raises(NotFound):
         await again.resolve(sample.digest)
-    assert not store.blob_path(sample.digest).exists()
+    assert not file.exists()
+
+
+async def deleted(path: Path, sample: images.Sample) -> LayoutStore:
+    """Return a store whose index.json lists ``sample``, and which has deleted its manifest since."""
+    store = await LayoutStore.open(path, create=True, durable=False)
+    await push(LayoutRepository(store), sample, "v1")
+    await store.close()
+    await store.delete_manifest(sample.digest)
+    return store
+
+
+async def test_other_tools_after_a_deletion(tmp_path: Path) -> None:
+    """At any instant of a deletion, of a manifest and then of its blobs, all that index.json lists is whole."""
+    sample = images.image()
+    store = await deleted(tmp_path, sample)
+    assert read_layout(tmp_path).problems == []
+    for digest in sample.blobs:
+        await store.delete_blob(digest)
+        assert read_layout(tmp_path).problems == []
+    abandon(store)
+    assert blobs(tmp_path) == []
+
+
+async def test_a_deletion_that_was_not_finished(tmp_path: Path) -> None:
+    """After a kill a deleted manifest is gone for readers too, before anybody has become the writer."""
+    sample = images.image()
+    abandon(await deleted(tmp_path, sample))
+    reader = await LayoutStore.open(tmp_path)
+    for ask in (reader.manifest, reader.resolve):
+        with pytest.raises(NotFound):
+            await ask(sample.digest)
+    with pytest.raises(NotFound):
+        reader.blob_path(sample.digest)
+    with pytest.raises(NotFound):
+        async with reader.read_blob(sample.digest):
+            pass
+    assert await reader.blob_size(sample.digest) is None
+    other = await LayoutStore.open(tmp_path / "other", create=True, durable=False)
+    assert not await other.link(reader, sample.digest)
+
+
+@pytest.mark.parametrize("way", ["manifest", "blob", "link"])
+async def test_what_was_deleted_comes_back(tmp_path: Path, way: str) -> None:
+    """What is pushed again after its deletion, as what it was or as a blob, survives the next opening."""
+    sample = images.image()
+    path = tmp_path / "layout"
+    store = await deleted(path, sample)
+    if way == "manifest":
+        await store.put_manifest(sample.manifest, "v2")
+    elif way == "blob":
+        await push_blob(LayoutRepository(store), sample.manifest.descriptor, sample.manifest.raw)
+    else:
+        origin = await LayoutStore.open(tmp_path / "origin", create=True, durable=False)
+        await push(LayoutRepository(origin), sample, "v1")
+        assert await store.link(origin, sample.digest)
+    abandon(store)
+    again = await LayoutStore.open(path, create=True, durable=False)
+    assert await again.blob_size(sample.digest) == sample.manifest.size
+    assert again.tags() == (["v2"] if way == "manifest" else [])
+    await again.close()
+    assert read_layout(path).problems == []
+
+
+async def test_deleting_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk too full for a new index.json keeps nobody from deleting blobs, or from opening what is there."""
+    sample = images.image()
+    store = await deleted(tmp_path, sample)
+
+    def refuse(path: Path, *_parts: object, **_options: object) -> None:
+        raise StorageFull(f"no space left at {path}")
+
+    monkeypatch.setattr(files, "replace", refuse)
+    for digest in sample.blobs:
+        await store.delete_blob(digest)
+        assert await store.blob_size(digest) is None
+    abandon(store)
+    again = await LayoutStore.open(tmp_path, create=True)
+    assert again.tags() == []
+    abandon(again)
 
 
 async def test_deleted_and_pushed_again(tmp_path: Path) -> None:

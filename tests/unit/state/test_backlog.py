@@ -79,10 +79,25 @@ async def test_a_full_batch_is_written_at_once() -> None:
         assert disk.tags == ["v0", "v1", "v2"]
 
 
+async def test_a_record_after_a_pause_is_written_at_once() -> None:
+    """A record that comes when nothing was written for the delay waits for no other; the next one does."""
+    disk = Disk()
+    async with running(disk) as backlog:
+        await backlog.put_tag(record(1))
+        await settle()
+        assert disk.tags == ["v1"]
+        await backlog.put_tag(record(2))
+        await settle()
+        assert disk.tags == ["v1"]
+
+
 async def test_a_single_record_is_written_after_the_delay() -> None:
-    """A record that nobody follows is written when the delay is over."""
+    """A record that follows another one, and that nobody follows, is written when the delay is over."""
     disk = Disk()
     async with running(disk, delay=0.001) as backlog:
+        await backlog.put_tag(record(0))
+        await settle()
+        disk.batches.clear()
         await backlog.put_tag(record(1))
         with anyio.fail_after(5):
             while not disk.tags:  # noqa: ASYNC110 - the passing of time is what is tested
@@ -278,7 +293,8 @@ async def test_nobody_waits_for_a_writer_that_is_gone(action: str) -> None:
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             group.start_soon(write)
-            for number in range(4):
+            # One that is being written, and a full batch behind it.
+            for number in range(3):
                 await backlog.put_tag(record(number))
                 await settle()
             group.start_soon(open_slowly, disk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import stat
 from typing import TYPE_CHECKING
@@ -40,6 +41,19 @@ async def test_the_first_login_makes_dockers_file(machine: Machine) -> None:
     assert await machine.keychain().get(HOST, "a") == ME
     assert await logout(HOST, **where(machine)) == (kept,)
     assert await machine.keychain().get(HOST, "a") == Anonymous()
+
+
+async def test_what_a_killed_login_left_is_removed(machine: Machine) -> None:
+    """The file of a login that is no more, with its secret, goes with the next one; what somebody is writing stays."""
+    folder = machine.home / ".docker"
+    folder.mkdir()
+    for name in (".config.json.syncer-dead", ".config.json.syncer-live", ".config.json.other"):
+        (folder / name).write_text("secret")
+    with (folder / ".config.json.syncer-live").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        await login(HOST, ME, **where(machine))
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [".config.json.other", ".config.json.syncer-live", "config.json"]
 
 
 async def test_everything_else_in_the_file_stays(machine: Machine) -> None:
