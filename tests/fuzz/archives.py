@@ -59,6 +59,12 @@ def records(*texts: str) -> bytes:
     return made
 
 
+def sized(name: str, size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Return a header whose size is these twelve bytes."""
+    header = member(name, b"", kind)
+    return _sealed(header[:124] + size + header[136:])
+
+
 @cache
 def seeds() -> tuple[bytes, ...]:
     """Return archives as Syncer writes them, and as others do."""
