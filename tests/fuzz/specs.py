@@ -60,7 +60,7 @@ def read_plan(data: bytes) -> None:
     """Read a plan; what is taken can be written as JSON, and is then read as itself."""
     plan = parse_plan(data.decode("utf-8", "surrogateescape"))
     text = dump_plan(plan)
-    strict(text.encode())
+    strict(text.encode("utf-8", "backslashreplace"))
     assert parse_plan(text) == plan
     assert len(plan.due) + len(plan.failures) <= len(plan.actions)
 
