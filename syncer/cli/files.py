@@ -29,6 +29,9 @@ def check_writable(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` and a line end to ``path``: wholly, or not at all. A pipe or device is written as it is.
 
+    Names of files may have bytes that are no UTF-8 (PEP 383). They are escaped as on the terminal, which in JSON
+    stands for what they were.
+
     Raises:
         StorageFull: when there is no space left.
         UsageError: when it cannot be written for another reason.
@@ -36,11 +39,11 @@ def write_text(path: Path, text: str) -> None:
     line = text if text.endswith("\n") else f"{text}\n"
     try:
         if path.exists() and not path.is_file():
-            path.write_text(line, encoding="utf-8")
+            path.write_text(line, encoding="utf-8", errors="backslashreplace")
             return
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
                 # mkstemp makes files for one pair of eyes; a report is as open as any other file.
                 umask = os.umask(0)

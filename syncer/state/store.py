@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import lowlevel
 
-from syncer.errors import LayoutError, StateError
+from syncer.errors import LayoutError, StateError, printable
 from syncer.events import Notice, RunStatus, TagOutcome
 from syncer.oci.digest import Digest
 from syncer.plan.records import LearnedChallenge, TagRecord
@@ -151,7 +151,7 @@ class StateStore:
         await self._database.write(
             [
                 (self._queries["interrupt_runs"], [{}]),
-                (self._queries["begin_run"], [{"id": run, "spec": spec, "started": started}]),
+                (self._queries["begin_run"], [{"id": run, "spec": printable(spec), "started": started}]),
             ]
         )
         return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def test_a_file_is_written_with_a_line_end_and_the_usual_mode(tmp_path: Path) ->
     assert (tmp_path / "digest").read_text() == "sha256:0\n"
     assert (tmp_path / "digest").stat().st_mode & 0o777 == 0o644
     assert [path.name for path in tmp_path.iterdir()] == ["digest"]
+
+
+def test_what_is_no_utf8_is_written_all_the_same(tmp_path: Path) -> None:
+    """The name of a spec that is no UTF-8 stands in a report as JSON can say it, and ends no command."""
+    name = os.fsdecode(b"spec-\xff.yaml")
+    write_text(tmp_path / "report", json.dumps({"spec": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "report").read_bytes()) == {"spec": name}
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
