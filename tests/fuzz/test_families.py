@@ -1,4 +1,4 @@
-"""Everything that reads bytes from outside survives them: the corpus, again and again."""
+"""Everything that reads bytes from outside survives them: the corpus again, and a search from valid documents on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fuzz.catalogue import FAMILIES
+from tests.fuzz.hunting import Catch, hunt
 from tests.fuzz.stage import CORPUS, Family, survive
+from tests.support.searching import searched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from random import Random
 
     from tests.fuzz.stage import Reader
 
 _ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+#: Inputs of each family under ``make torture``; a socket, a file or a parser of YAML takes milliseconds for each.
+_MANY = 2000
 
 
 @pytest.fixture
@@ -48,6 +55,33 @@ def test_valid_documents_are_taken(family: Family, read: Reader) -> None:
 _REFUSED_AS_MEANT = {"answers_push", "documents", "errors", "headers", "helpers", "references"}
 
 
+@_ALL
+def test_nothing_but_our_errors_leaves_a_reader(family: Family, read: Reader) -> None:
+    """A valid document that is changed in a place or two is taken or refused in our words, and nothing else happens."""
+
+    @settings(searched, max_examples=searched.max_examples // (4 if family.is_slow else 1))
+    @given(st.sampled_from(family.seeds()), st.randoms(use_true_random=False))
+    def search(seed: bytes, random: Random) -> None:
+        survive(family, read, family.mutate(random, seed))
+
+    search()
+
+
 def test_every_folder_of_the_corpus_has_a_family() -> None:
     """What is kept is read again: no folder is left behind by a family that has another name now."""
     assert {path.name for path in CORPUS.iterdir()} == set(FAMILIES)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(2))
+@_ALL
+def test_a_long_hunt_comes_home_with_nothing(family: Family, seed: int, tmp_path: Path) -> None:
+    """Thousands of changes laid over each other, from the corpus on, find nothing that is not survived."""
+
+    def wanted(catch: Catch) -> bool:
+        return catch.tried < _MANY and not catch.found
+
+    catch = hunt(family, tmp_path, seed=seed, wanted=wanted)
+    assert not catch.found
+    assert catch.refused, "of thousands of broken documents some are refused"
