@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncer.errors import DigestMismatch, MalformedManifest, SizeExceedsLimit, UnsupportedMediaType
 from syncer.oci import media_types
-from syncer.oci.descriptor import Descriptor
+from syncer.oci.descriptor import Descriptor, refuse_lookalikes
 from syncer.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 #: Fan-out of one index; the largest public ones have a few hundred entries.
 MAX_CHILDREN = 10_000
+_MEMBERS = {
+    name.casefold(): name
+    for name in (
+        *("schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject"),
+        *("annotations", "fsLayers", "history", "signatures"),
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,8 +100,8 @@ class Manifest:
         Raises:
             DigestMismatch: when the bytes do not hash to ``digest``.
             SizeExceedsLimit: when it is over 4 MiB or lists over 10,000 manifests.
-            MalformedManifest: when it is not JSON, has a member twice, is both an image and an
-                index, or says another media type than ``media_type`` (CVE-2021-41190).
+            MalformedManifest: when it is not JSON, has a member twice or spelled in other cases, is both
+                an image and an index, or says another media type than ``media_type`` (CVE-2021-41190).
             UnsupportedMediaType: for Docker schema 1, whose digest does not cover its bytes.
         """
         if len(raw) > MAX_MANIFEST_SIZE:
@@ -109,6 +116,7 @@ class Manifest:
                 hint="Push the image again with a current tool, or exclude the tag.",
             )
         document = parse_object(raw)
+        refuse_lookalikes(document, _MEMBERS, where="the manifest")
         effective = _effective_media_type(document, stated)
         return cls(
             raw=raw,

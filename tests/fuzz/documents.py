@@ -69,7 +69,7 @@ def read(data: bytes) -> None:
 
 
 def _hold_against_strict_json(manifest: Manifest) -> None:
-    document = strict(manifest.raw)
+    document = in_other_cases(strict(manifest.raw))
     for name, links in (("layers", manifest.layers), ("manifests", manifest.manifests)):
         if links and name in document:
             assert [str(link.digest) for link in links] == [entry["digest"] for entry in document[name]]
@@ -92,6 +92,13 @@ def strict(raw: bytes) -> dict[str, Any]:
     assert not text.startswith("\ufeff"), "JSON has no byte order mark (RFC 8259 section 8.1), and this was taken"
     document: dict[str, Any] = json.loads(text, parse_constant=refuse)
     return document
+
+
+def in_other_cases(value: Any) -> Any:
+    """Return the members by the names that a reader finds who does not mind upper and lower case, the last of each."""
+    if isinstance(value, list):
+        return [in_other_cases(item) for item in value]
+    return {name.casefold(): in_other_cases(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _read_on(manifest: Manifest) -> None:
