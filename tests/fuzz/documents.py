@@ -94,11 +94,13 @@ def strict(raw: bytes) -> dict[str, Any]:
     return document
 
 
-def in_other_cases(value: Any) -> Any:
-    """Return the members by the names that a reader finds who does not mind upper and lower case, the last of each."""
-    if isinstance(value, list):
-        return [in_other_cases(item) for item in value]
-    return {name.casefold(): in_other_cases(item) for name, item in value.items()} if isinstance(value, dict) else value
+def in_other_cases(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reader finds in a manifest who does not mind upper and lower case: the last of each name."""
+    found = {name.casefold(): value for name, value in document.items()}
+    for name in ("layers", "manifests"):
+        if isinstance(entries := found.get(name), list):
+            found[name] = [{key.casefold(): value for key, value in entry.items()} for entry in entries]
+    return found
 
 
 def _read_on(manifest: Manifest) -> None:
