@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 from contextlib import ExitStack
@@ -44,18 +45,20 @@ async def skopeo(*arguments: str) -> None:
 def held(registry: Witness) -> dict[str, bytes]:
     """Return what a registry has on its disk: blobs, links of manifests, layers and tags; no unfinished uploads.
 
-    Lists of referrers that have been replaced are left out: a registry without the API keeps one for each
-    referrer that came, and they come in any order.
+    Of a list of referrers only what is on it counts. Who pushes referrers writes it, one after another as they
+    come, so that its order, and the lists that it has been before, are a matter of chance.
     """
     root = registry.storage / "data/docker/registry/v2"
     files = [path for path in root.rglob("*") if path.is_file() and "_uploads" not in path.parts]
     found = {str(path.relative_to(root)): path.read_bytes() for path in files}
-    replaced: set[str] = set()
-    for name in found:
-        match = _LIST.fullmatch(name)
-        if match and found[f"{match['tag']}/current/link"].decode() != f"sha256:{match['digest']}":
-            replaced.add(match["digest"])
-    return {name: data for name, data in found.items() if not any(digest in name for digest in replaced)}
+    lists: dict[str, str] = {match["digest"]: match["tag"] for match in map(_LIST.fullmatch, found) if match}
+    listed: dict[str, bytes] = {}
+    for digest, tag in lists.items():
+        if found.get(f"{tag}/current/link", b"").decode() == f"sha256:{digest}":
+            del found[f"{tag}/current/link"]
+            entries = json.loads(found[f"blobs/sha256/{digest[:2]}/{digest}/data"])["manifests"]
+            listed[f"{tag}/listed"] = json.dumps(sorted(entries, key=lambda entry: str(entry["digest"]))).encode()
+    return {name: data for name, data in found.items() if not any(digest in name for digest in lists)} | listed
 
 
 #: What skopeo is told of both registries.
