@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test security matrix kills torture check fmt bench sweep profile publish clean
+.PHONY: help install demo test security matrix kills torture fuzz check fmt bench sweep profile publish clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: install ## run every test, with the coverage gate
 
 torture: install ## run what takes too long for every day: kill loops, random faults at scale, many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) -m torture $(ARGS)
+
+fuzz: install ## look for inputs that are not survived, at random (ARGS='specs --seconds 60' for one family)
+	$(BIN)/python -m tests.fuzz $(or $(ARGS),all)
 
 security: install ## mount every attack of docs/security.md, with and without its defence, and print the table
 	$(BIN)/python -m tests.security

@@ -42,13 +42,18 @@
     └── Interrupted                 stopped by signal, deadline or rate limit; resumable
 
 The docstring of a class is its default message. Message and hint can always be encoded and shown:
-what a registry slipped into them is escaped (see :func:`printable`).
+what a registry slipped into them is escaped (see :func:`printable`), and what it made too long is cut.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import ClassVar
+
+#: Characters of a message and of a hint. The longest that somebody reads are the twenty problems of a spec; what is
+#: longer quotes a document of somebody else's, which may have megabytes.
+LONGEST_MESSAGE = 16_000
+LONGEST_HINT = 4000
 
 
 class Side(StrEnum):
@@ -72,6 +77,12 @@ def printable(text: str) -> str:
     )
 
 
+def _bounded(text: str, most: int) -> str:
+    # Cut first, lest megabytes be escaped, and again: one character may become ten.
+    shown = printable(text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
 class SyncerError(Exception):
     """Something went wrong."""
 
@@ -88,21 +99,21 @@ class SyncerError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened, as :func:`printable` text."""
+        """What happened, as :func:`printable` text of bounded length."""
         return self._message
 
     @message.setter
     def message(self, text: str) -> None:
-        self._message = printable(text)
+        self._message = _bounded(text, LONGEST_MESSAGE)
 
     @property
     def hint(self) -> str:
-        """What to do, as :func:`printable` text; empty where nobody knows."""
+        """What to do, as :func:`printable` text of bounded length; empty where nobody knows."""
         return self._hint
 
     @hint.setter
     def hint(self, text: str) -> None:
-        self._hint = printable(text)
+        self._hint = _bounded(text, LONGEST_HINT)
 
     def paragraph(self) -> str:
         """Return the message and the hint as one paragraph for a person."""
@@ -130,7 +141,7 @@ class SpecError(SyncerError):
         self.line = line
         self.column = column
         self.path = path
-        self.detail = printable(message)
+        self.detail = _bounded(message, LONGEST_MESSAGE)
         place = ":".join(str(part) for part in (file, line, column) if part not in ("", None))
         super().__init__(": ".join(part for part in (place, path, message) if part), hint=hint)
 

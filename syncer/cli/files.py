@@ -32,7 +32,8 @@ def check_writable(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` and a line end to ``path``: wholly, or not at all. A pipe or device is written as it is.
 
-    What a process that was killed left beside ``path`` is removed.
+    Names of files may have bytes that are no UTF-8 (PEP 383). They are escaped as on the terminal, which in JSON
+    stands for what they were. What a process that was killed left beside ``path`` is removed.
 
     Raises:
         StorageFull: when there is no space left.
@@ -41,11 +42,11 @@ def write_text(path: Path, text: str) -> None:
     line = text if text.endswith("\n") else f"{text}\n"
     try:
         if path.exists() and not path.is_file():
-            path.write_text(line, encoding="utf-8")
+            path.write_text(line, encoding="utf-8", errors="backslashreplace")
             return
         handle, temporary = begin_beside(path, mode=0o666)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
             temporary.replace(path)
         except BaseException:

@@ -5,8 +5,10 @@ Nothing is unpacked and nothing is staged. An archive holds one repository.
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,7 +24,7 @@ from syncer.oci.digest import Digest, is_digest
 from syncer.oci.manifest import MAX_MANIFEST_SIZE, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Self
@@ -31,6 +33,53 @@ if TYPE_CHECKING:
 
 _BLOCK = tarfile.BLOCKSIZE
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+#: Bytes of the headers before one member: names, extended attributes, and the map of a sparse file.
+_MAX_HEADERS = 4 * 1024 * 1024
+#: What the standard library's reader lets through where a header makes no sense.
+_NONSENSE = (ValueError, ArithmeticError, LookupError, RecursionError)
+
+
+class _Headers(io.BufferedReader):
+    """A file that a :class:`tarfile.TarFile` reads the headers of, and no more: data is read where it lies.
+
+    The standard library believes every size in a header: it would read gigabytes of extended
+    attributes, walk backwards for ever, and raise what is no TarError.
+    """
+
+    _left = _MAX_HEADERS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return ``size`` bytes.
+
+        Raises:
+            ReadError: when they are more than headers have.
+        """
+        if size is None or not 0 <= size <= self._left:
+            raise tarfile.ReadError(f"the headers of a member are over {_MAX_HEADERS} bytes")
+        self._left -= size
+        return super().read(size)
+
+    def next_of(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Return the next member of ``tar``; None after the last.
+
+        Raises:
+            TarError: when there is none where it should be.
+        """
+        self._left = _MAX_HEADERS
+        with _making_sense():
+            member = tar.next()
+        tar.members.clear()  # type: ignore[attr-defined]  # it keeps all it has seen, and typeshed hides them
+        if member is not None and (member.size < 0 or tar.offset <= member.offset):
+            raise tarfile.ReadError(f"a member has a size of {member.size} bytes")
+        return member
+
+
+@contextmanager
+def _making_sense() -> Iterator[None]:
+    try:
+        yield
+    except _NONSENSE as error:
+        raise tarfile.ReadError("a header makes no sense") from error
 
 
 class Archive:
@@ -126,7 +175,7 @@ class ArchiveSource(Archive):
     def _scan(self) -> dict[str, bytes]:
         """Note where each blob lies; return the layout's own two files."""
         documents: dict[str, bytes] = {}
-        with os.fdopen(os.dup(self._opened()), "rb") as file:
+        with _Headers(io.FileIO(os.dup(self._opened()))) as file:
             head = file.read(8)
             for magic, name in _MAGIC.items():
                 if head.startswith(magic):
@@ -136,9 +185,10 @@ class ArchiveSource(Archive):
                     )
             file.seek(0)
             try:
-                with tarfile.open(fileobj=file, mode="r:") as tar:
-                    while (member := tar.next()) is not None:
-                        tar.members.clear()  # type: ignore[attr-defined]  # it keeps all it has seen, and typeshed hides them
+                with _making_sense():
+                    tar = tarfile.TarFile(fileobj=file)
+                with tar:
+                    while (member := file.next_of(tar)) is not None:
                         self._note(member, documents)
             except tarfile.TarError as error:
                 raise LayoutError(f"{self.path} is damaged: {error}", hint="Copy or write it again.") from error

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from syncer.errors import ContentError, InvalidReference, LayoutError
+from syncer.errors import ContentError, InvalidReference, LayoutError, MalformedManifest
 from syncer.oci import media_types
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.digest import Digest
@@ -30,6 +30,8 @@ REF_NAME = "org.opencontainers.image.ref.name"
 _BATCH = 500
 #: New tags that wait unsorted until somebody lists them, at least.
 _UNSORTED = 1024
+#: Levels of the members that others have put into index.json.
+_DEEPEST = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,13 +240,14 @@ class LayoutIndex:
         """Read the bytes of ``index.json``; where a tag is given twice, the first counts (image-spec).
 
         Raises:
-            LayoutError: when it is not an image index.
+            LayoutError: when it is not an image index, or what else is in it is nested too deep.
         """
         try:
             document = parse_object(raw)
             entries = document.pop("manifests", None)
             if not isinstance(entries, list):
                 raise LayoutError(f"{where} has no list of manifests", hint="Is this an OCI image layout?")
+            _require_shallow(document)
             index = cls(members=document)
             for at, entry in enumerate(entries):
                 index._add_entry(Descriptor.from_json(entry, where=f"manifests[{at}]"))
@@ -297,6 +300,17 @@ class LayoutIndex:
         for subject, referrers in self._subjects.items():
             for referrer in referrers.values():
                 yield subject, referrer
+
+
+def _require_shallow(members: Any) -> None:
+    """Refuse what could be read here and not be written again, from where the interpreter's stack is less empty."""
+    pending = [(members, 0)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise MalformedManifest("the manifest is nested too deep")
+        if isinstance(value, dict | list):
+            pending += [(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value)]
 
 
 def _plain(descriptor: Descriptor) -> Descriptor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from syncer.errors import ContentError, InvalidReference, LayoutError
@@ -19,6 +20,9 @@ from syncer.oci.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+#: Bytes of one line. The largest changes speak of a manifest's 10,000 children, or repeat its 4 MiB of annotations.
+MAX_LINE = 64 * 1024 * 1024
 
 
 def to_line(change: Change) -> bytes:
@@ -85,7 +89,7 @@ class Journal:
         Sets :attr:`size` to the bytes of the lines that count.
 
         Raises:
-            LayoutError: when a line before the last is damaged.
+            LayoutError: when a line before the last is damaged, or one is longer than any change.
         """
         self.size = 0
         handle = files.open_regular(self.path)
@@ -93,13 +97,18 @@ class Journal:
             return []
         changes: list[Change] = []
         with files.reported(self.path), os.fdopen(handle, "rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE + 1), b""), start=1):
+                if len(line) > MAX_LINE:
+                    raise LayoutError(
+                        f"{self.path}:{number} is over {MAX_LINE} bytes",
+                        hint="Nothing that Syncer writes is. Copy the layout again.",
+                    )
                 if not line.endswith(b"\n"):
                     break
                 try:
                     changes.append(from_line(line))
                 except ValueError as error:
-                    if next(file, None) is None:
+                    if not file.read(1):
                         break
                     raise LayoutError(
                         f"{self.path}:{number} is damaged: {error}",

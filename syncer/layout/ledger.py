@@ -63,7 +63,7 @@ def check_version(raw: bytes | None, *, where: object) -> None:
         raise LayoutError(f"{where} is no OCI image layout: it has no {LAYOUT_FILE}", hint="Check the path.")
     try:
         version = json.loads(raw)["imageLayoutVersion"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise LayoutError(
             f"{LAYOUT_FILE} of {where} does not say its imageLayoutVersion", hint="Is this an OCI image layout?"
         ) from None
@@ -335,7 +335,7 @@ class Ledger:
                 return
             for subject, referrer in document["referrers"]:
                 index.refer(Digest(subject), Descriptor.from_json(referrer))
-        except (ValueError, KeyError, TypeError, ContentError, InvalidReference):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ContentError, InvalidReference):
             return  # it is only a shortcut: the manifests will be searched instead
         index.knows_subjects = True
 

@@ -16,6 +16,26 @@ if TYPE_CHECKING:
 
 #: What the specifications' int64 can say; anything beyond breaks arithmetic further on.
 MAX_SIZE = 1 << 63
+#: The members that mean something to somebody, by what they are to who does not mind upper and lower case.
+_MEMBERS = {
+    name.casefold(): name
+    for name in ("mediaType", "digest", "size", "urls", "annotations", "platform", "artifactType", "data")
+}
+_PLATFORM = {name.casefold(): name for name in ("os", "architecture", "variant", "os.version", "os.features")}
+
+
+def refuse_lookalikes(value: Mapping[str, Any], members: Mapping[str, str], *, where: str) -> None:
+    """Refuse an object with a member that is one of ``members`` but for upper and lower case.
+
+    Registries written in Go take ``Layers`` for ``layers``, and of both the last: the same bytes would mean one
+    thing to us and another to them (CVE-2021-41190).
+
+    Raises:
+        MalformedManifest: when there is one.
+    """
+    for name in value:
+        if (meant := members.get(name.casefold(), name)) != name:
+            raise MalformedManifest(f"{where} has a member {name!r}, which some read as {meant!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,11 +55,12 @@ class Descriptor:
         """Read a descriptor, strictly where it matters (digest, size) and kindly elsewhere.
 
         Raises:
-            MalformedManifest: when it is not an object, its size is no natural number of 63 bits, or its
-                digest breaks the grammar.
+            MalformedManifest: when it is not an object, its size is no natural number of 63 bits, its
+                digest breaks the grammar, or a member is spelled in other cases.
         """
         if not isinstance(value, dict):
             raise MalformedManifest(f"{where} is not an object")
+        refuse_lookalikes(value, _MEMBERS, where=where)
         size = value.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < MAX_SIZE:
             raise MalformedManifest(f"{where} has no valid size: {str(size)[:40]!r}")
@@ -53,6 +74,8 @@ class Descriptor:
         platform = value.get("platform")
         annotations = value.get("annotations")
         urls = value.get("urls")
+        if isinstance(platform, dict):
+            refuse_lookalikes(platform, _PLATFORM, where=f"the platform of {where}")
         return cls(
             media_type=str(value.get("mediaType") or ""),
             digest=checked,

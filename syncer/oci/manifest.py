@@ -9,12 +9,13 @@ links that the image-spec's members show, and no others.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from syncer.errors import DigestMismatch, MalformedManifest, SizeExceedsLimit, UnsupportedMediaType
 from syncer.oci import media_types
-from syncer.oci.descriptor import Descriptor
+from syncer.oci.descriptor import Descriptor, refuse_lookalikes
 from syncer.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 #: Fan-out of one index; the largest public ones have a few hundred entries.
 MAX_CHILDREN = 10_000
+_MEMBERS = {
+    name.casefold(): name
+    for name in (
+        *("schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject"),
+        *("annotations", "fsLayers", "history", "signatures"),
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +100,8 @@ class Manifest:
         Raises:
             DigestMismatch: when the bytes do not hash to ``digest``.
             SizeExceedsLimit: when it is over 4 MiB or lists over 10,000 manifests.
-            MalformedManifest: when it is not JSON, has a member twice, is both an image and an
-                index, or says another media type than ``media_type`` (CVE-2021-41190).
+            MalformedManifest: when it is not JSON, has a member twice or spelled in other cases, is both
+                an image and an index, or says another media type than ``media_type`` (CVE-2021-41190).
             UnsupportedMediaType: for Docker schema 1, whose digest does not cover its bytes.
         """
         if len(raw) > MAX_MANIFEST_SIZE:
@@ -108,6 +116,7 @@ class Manifest:
                 hint="Push the image again with a current tool, or exclude the tag.",
             )
         document = parse_object(raw)
+        refuse_lookalikes(document, _MEMBERS, where="the manifest")
         effective = _effective_media_type(document, stated)
         return cls(
             raw=raw,
@@ -123,13 +132,17 @@ class Manifest:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Parse a JSON object whose member names are unique at every level.
+    """Parse a JSON object whose member names are unique at every level, as strictly as others do.
+
+    What Python takes besides (UTF-16, a byte order mark, half surrogate pairs as bytes, NaN) registries
+    refuse, and what is written again of it would not be JSON.
 
     Raises:
-        MalformedManifest: when it is not JSON, not an object, nested too deep, or ambiguous.
+        MalformedManifest: when it is not JSON (RFC 8259), not an object, nested too deep, ambiguous, or
+            has a number that no float can hold.
     """
     try:
-        document = json.loads(raw, object_pairs_hook=_unique)
+        document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
         raise MalformedManifest("the manifest is nested too deep") from None
     except ValueError as error:
@@ -145,6 +158,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Two readers may take two different ones of the pair: the same digest, two meanings.
         raise MalformedManifest("the manifest has a member twice")
     return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:40])
 
 
 def _effective_media_type(document: Mapping[str, Any], stated: str) -> str:

@@ -186,7 +186,8 @@ class PathReference:
 
     def __str__(self) -> str:
         text = f"{self.transport}:{self.path}"
-        if self.tag:
+        if self.tag or (":" in self.path and self.transport is not Transport.DIR):
+            # A path that holds a colon is told from its tag by the last one, also where there is no tag.
             text += f":{self.tag}"
         return f"{text}@{self.digest}" if self.digest else text
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from syncer.errors import NotFound
+from syncer.errors import MalformedManifest, NotFound
 from syncer.oci.manifest import Manifest, parse_object
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def subset(index: Manifest, platforms: Sequence[Platform]) -> Manifest:
 
     Raises:
         NotFound: when one of the platforms has no entry.
+        MalformedManifest: when it is nested too deep to be written again.
     """
     kept = choose(index, platforms)
     if len(kept) == len(index.manifests):
@@ -63,4 +64,8 @@ def subset(index: Manifest, platforms: Sequence[Platform]) -> Manifest:
     digests = {child.digest for child in kept}
     document = parse_object(index.raw)
     document["manifests"] = [item for item in document["manifests"] if item["digest"] in digests]
-    return Manifest.parse(json.dumps(document, separators=(",", ":")).encode(), index.media_type)
+    try:
+        raw = json.dumps(document, separators=(",", ":")).encode()
+    except RecursionError:
+        raise MalformedManifest(f"the index {index.digest} is nested too deep to be reduced") from None
+    return Manifest.parse(raw, index.media_type)

@@ -71,10 +71,11 @@ class Plan:
         Raises:
             UsageError: when it is not such an object, or of another version.
         """
-        if not isinstance(value, dict) or not str(value.get("schema", "")).startswith("syncer.plan/"):
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if not isinstance(schema, str) or not schema.startswith("syncer.plan/"):
             raise UsageError("this is not a plan", hint=_REMAKE)
-        if value["schema"] != SCHEMA:
-            raise UsageError(f"the plan has the schema {value['schema']!r}, not {SCHEMA!r}", hint=_REMAKE)
+        if schema != SCHEMA:
+            raise UsageError(f"the plan has the schema {schema!r}, not {SCHEMA!r}", hint=_REMAKE)
         spec, actions = value.get("spec"), value.get("actions")
         if not isinstance(spec, str) or not isinstance(actions, list):
             raise UsageError("the plan has no 'spec' or no 'actions'", hint=_REMAKE)
@@ -128,5 +129,5 @@ def _from_json(value: Any, index: int) -> Action:
             previous=Digest(value["previous"]) if "previous" in value else None,
             **texts,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidReference):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InvalidReference):
         raise UsageError(f"action {index} of the plan is not valid", hint=_REMAKE) from None

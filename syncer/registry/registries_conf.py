@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 _WILDCARD = "*."
+#: The time that the standard library takes for a key grows with the square of its parts; this many take some 0.2 s.
+_MOST_WORK = 10_000_000
 _TOML_PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
 
@@ -153,12 +155,16 @@ def parse_registries_conf(raw: bytes, file: str) -> tuple[Rule, ...]:
 
     Raises:
         SpecError: when it is not TOML, of version 1, or a table says what cannot be; file and key are named.
+            Also when its keys have parts by the thousand.
     """
     import tomllib  # noqa: PLC0415 - most machines have no such file
 
+    if sum(text.count(b".") ** 2 for text in raw.split(b"\n")) > _MOST_WORK:
+        raise SpecError("too many dots in a line", file=file, hint="Break the line up, or the file.")
     try:
         document = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError and UnicodeDecodeError are ValueErrors, and so is a number of thousands of digits.
         place = _TOML_PLACE.search(str(error))
         line, column = (int(place[1]), int(place[2])) if place else (None, None)
         raise SpecError("not valid TOML", file=file, line=line, column=column, hint="Correct the file.") from None

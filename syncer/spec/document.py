@@ -7,6 +7,7 @@ path, a tuple like ``("sync", 2, "tags", "include", 0)``.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ MAX_DEPTH = 32
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
+#: What a YAML escape can make and no file, request or state can hold.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(kw_only=True)
@@ -167,6 +170,8 @@ class _Reader:
             return None
         if tag != _TEXT and not tag.startswith("tag:yaml.org,2002:"):
             self._document.report(path, f"the YAML tag {tag} is not used in a spec", "Remove it.")
+        if _SURROGATE.search(text):
+            self._document.report(path, "half of a surrogate pair, which is no character", "Remove it.")
         try:
             result = interpolate(text, self._environ)
         except SpecError as error:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
-from syncer.errors import InvalidReference, SpecError
+from syncer.errors import InvalidReference, SpecError, printable
 from syncer.oci.reference import DOCKER_HUB
 from syncer.spec.collisions import collisions, loops
 from syncer.spec.routing import RepositoryPattern, RepositoryTemplate, image
@@ -182,7 +182,8 @@ class _Resolution:
             return None
         defaults, tags = self._parts.defaults, model.tags
         return SyncEntry(
-            name=model.name or model.source,
+            # Out of the environment may come bytes that are no text.
+            name=printable(model.name or model.source),
             source_registry=source_registry,
             source=source,
             target_registry=target_registry,

@@ -17,21 +17,25 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import lowlevel
 
-from syncer.errors import LayoutError, StateError
+from syncer.errors import LayoutError, StateError, printable
 from syncer.events import Notice, RunStatus, TagOutcome
-from syncer.oci.digest import Digest, is_digest
-from syncer.plan.records import LearnedChallenge, TagRecord, UnfinishedUpload
+from syncer.oci.digest import is_digest
+from syncer.plan.records import UnfinishedUpload
 from syncer.state.backlog import Backlog, Batch
 from syncer.state.database import Database
 from syncer.state.records import RepositorySummary, RunRecord
+from syncer.state.rows import challenge_of, digest_of, moment_of, run_of, sound, tag_of, text_of
 from syncer.state.statements import widened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Self
 
     from syncer.events import Observer
+    from syncer.oci.digest import Digest
+    from syncer.plan.records import LearnedChallenge, TagRecord
 
 #: How many repositories are named for one digest.
 MAX_LOCATIONS = 4
@@ -154,7 +158,7 @@ class StateStore:
             [
                 (self._queries["interrupt_runs"], [{}]),
                 (self._queries["forget_old_uploads"], [_upload_times(started)]),
-                (self._queries["begin_run"], [{"id": run, "spec": spec, "started": started}]),
+                (self._queries["begin_run"], [{"id": run, "spec": printable(spec), "started": started}]),
             ]
         )
         return run
@@ -177,17 +181,8 @@ class StateStore:
         """
         is_abandoned = not self._is_writing and not await self._database.is_held()
         rows = await self._database.fetch(self._queries["runs"], {"limit": limit})
-        found = [
-            RunRecord(
-                run=run,
-                spec=spec,
-                status=RunStatus(status),
-                started=started,
-                finished=finished,
-                summary=json.loads(summary),
-            )
-            for run, spec, status, started, finished, summary in rows
-        ]
+        with self._sound():
+            found = [run_of(row) for row in rows]
         # A run that began or ended between the two looks is not to be called dead.
         if is_abandoned and not await self._database.is_held():
             found = [
@@ -220,7 +215,8 @@ class StateStore:
         wanted = list(dict.fromkeys(tags))
         for sql, values in widened(self._queries["tags_named"], "tags", wanted):
             rows = await self._database.fetch(sql, {"target": target, **values})
-            found.update((row[4], _tag_record(row)) for row in rows)
+            with self._sound():
+                found.update((row[4], tag_of(row)) for row in rows)
         return {**found, **{tag: queued[tag] for tag in wanted if tag in queued}}
 
     async def failures(self, run: str | None = None) -> list[TagRecord]:
@@ -250,14 +246,17 @@ class StateStore:
                 known = summaries.pop()
             else:
                 known = RepositorySummary(target=target)
-            summaries.append(
-                replace(
-                    known,
-                    outcomes={**known.outcomes, TagOutcome(outcome): count},
-                    succeeded=max((at for at in (known.succeeded, succeeded) if at is not None), default=None),
-                    seen=max(known.seen, seen),
+            with self._sound():
+                summaries.append(
+                    replace(
+                        known,
+                        outcomes={**known.outcomes, TagOutcome(outcome): count},
+                        succeeded=max(
+                            (moment_of(at) for at in (known.succeeded, succeeded) if at is not None), default=None
+                        ),
+                        seen=max(known.seen, moment_of(seen)),
+                    )
                 )
-            )
         return summaries
 
     # ------------------------------------------------------------------ content
@@ -296,8 +295,9 @@ class StateStore:
         found: dict[Digest, dict[str, float]] = {}
         for sql, values in widened(self._queries["locate"], "digests", list(digests)):
             rows = await self._database.fetch(sql, {"registry": registry, "most": MAX_LOCATIONS + gone, **values})
-            for digest, repository, seen in rows:
-                found.setdefault(Digest(digest), {})[repository] = seen
+            with self._sound():
+                for digest, repository, seen in rows:
+                    found.setdefault(digest_of(digest), {})[text_of(repository)] = moment_of(seen)
         for digest, places in queued.items():
             known = found.setdefault(digest, {})
             for repository, when in places.items():
@@ -313,7 +313,8 @@ class StateStore:
         found: set[Digest] = set()
         for sql, values in widened(self._queries["held"], "digests", list(digests)):
             rows = await self._database.fetch(sql, {"registry": registry, "repository": repository, **values})
-            found.update(Digest(digest) for (digest,) in rows)
+            with self._sound():
+                found.update(digest_of(digest) for (digest,) in rows)
         for digest, places in queued.items():
             if repository in places:
                 (found.discard if places[repository] is None else found.add)(digest)
@@ -324,10 +325,8 @@ class StateStore:
     async def challenges(self) -> list[LearnedChallenge]:
         """Return how each registry wanted to be asked when a run last spoke to it."""
         rows = await self._database.fetch(self._queries["challenges"])
-        return [
-            LearnedChallenge(location=location, prefix=prefix, realm=realm, service=service)
-            for location, prefix, realm, service in rows
-        ]
+        with self._sound():
+            return [challenge_of(row) for row in rows]
 
     async def record_challenges(self, location: str, learned: Iterable[LearnedChallenge]) -> None:
         """Remember what was ``learned`` of the registry at ``location``, in place of what was known before.
@@ -360,7 +359,8 @@ class StateStore:
         if queued := self._backlog.subset(source, platforms):
             return queued
         rows = await self._database.fetch(self._queries["subset"], {"source": source, "platforms": platforms})
-        return Digest(rows[0][0]) if rows else None
+        with self._sound():
+            return digest_of(rows[0][0]) if rows else None
 
     # ------------------------------------------------------------------ uploads
 
@@ -387,6 +387,9 @@ class StateStore:
 
     # ------------------------------------------------------------------ inside
 
+    def _sound(self) -> AbstractContextManager[None]:
+        return sound(self._database.path)
+
     def _queue(self) -> Backlog:
         if not self._is_writing:
             raise StateError(f"the state file {self._database.path} is open for reading only")
@@ -398,8 +401,10 @@ class StateStore:
         position: dict[str, str | int] = {"place": 0, "after": ""}
         while True:
             rows = await self._database.fetch(sql, {**position, **parameters, "limit": PAGE})
-            for row in rows:
-                yield _tag_record(row)
+            with self._sound():
+                records = [tag_of(row) for row in rows]
+            for record in records:
+                yield record
             if len(rows) < PAGE:
                 return
             position = {"place": rows[-1][10], "after": rows[-1][4]}
@@ -462,7 +467,7 @@ def _unfinished_upload(row: Sequence[Any]) -> UnfinishedUpload:
     return UnfinishedUpload(
         registry=registry,
         repository=repository,
-        digest=Digest(digest),
+        digest=digest_of(digest),
         location=location,
         offset=confirmed,
         at=at,
@@ -487,19 +492,3 @@ def _tag_row(record: TagRecord) -> dict[str, Any]:
         "at": record.at,
         "succeeded": record.at if record.outcome in _SUCCESSES else None,
     }
-
-
-def _tag_record(row: Sequence[Any]) -> TagRecord:
-    run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, _ = row
-    return TagRecord(
-        run=run,
-        entry=entry,
-        source=source,
-        target=target,
-        tag=tag,
-        outcome=TagOutcome(outcome),
-        source_digest=Digest(source_digest) if source_digest else None,
-        target_digest=Digest(target_digest) if target_digest else None,
-        error=error,
-        at=at,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.errors import ProtocolViolation, SpecError, SyncerError, printable
+from syncer.errors import LONGEST_HINT, LONGEST_MESSAGE, ProtocolViolation, SpecError, SyncerError, printable
 from syncer.events import Notice
 
 
@@ -49,3 +49,13 @@ def test_every_notice_can_be_encoded() -> None:
     """A registry's warning is printable, and so is the place it came from."""
     notice = Notice(where="r.io\x07", text="soon gone \udcff")
     assert (notice.where, notice.text) == ("r.io\\x07", "soon gone \\udcff")
+
+
+@pytest.mark.parametrize("letter", ["a", "\x00", "\U000e0001", "é"])
+def test_no_error_is_a_document(letter: str) -> None:
+    """What a registry makes megabytes long is cut in a message and a hint, escapes and all."""
+    error = SpecError(letter * 2_000_000, hint=letter * 2_000_000)
+    assert len(error.message) == len(error.detail) == LONGEST_MESSAGE
+    assert len(error.hint) == LONGEST_HINT
+    assert error.message.endswith("…")
+    assert SyncerError("a" * LONGEST_MESSAGE).message == "a" * LONGEST_MESSAGE

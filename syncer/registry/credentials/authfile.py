@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from syncer.errors import CredentialsError
 from syncer.oci.reference import DOCKER_HUB
 from syncer.registry.credentials.values import Anonymous, Basic, Credential, IdentityToken, RegistryToken
+from syncer.registry.network.urls import octets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,7 +149,7 @@ def entry_key(key: str) -> str:
 
 def encode_basic(username: str, password: str) -> str:
     """Return the ``auth`` member for a user name and a password."""
-    return base64.b64encode(f"{username}:{password}".encode()).decode()
+    return base64.b64encode(octets(f"{username}:{password}")).decode()
 
 
 def _read_entry(entry: Any, where: str) -> Credential:
@@ -169,7 +170,7 @@ def _read_entry(entry: Any, where: str) -> Credential:
 
 def _decode_basic(auth: str, where: str) -> tuple[str, str]:
     try:
-        text = base64.b64decode("".join(auth.split()), validate=True).decode()
+        text = base64.b64decode("".join(auth.split()), validate=True).decode("utf-8", "surrogateescape")
     except (binascii.Error, ValueError):
         text = ""
     # docker pads with NUL where the length was computed from the base64 text.

@@ -94,7 +94,8 @@ def rewrite(place: Place, change: Callable[[dict[str, Any]], bool]) -> None:
         if place.format is not Format.LEGACY:
             document["auths"] = auths
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(path, json.dumps(document, indent="\t", ensure_ascii=False).encode())
+        # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is escaped again: it is not ours to judge.
+        _replace(path, json.dumps(document, indent="\t", ensure_ascii=False).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise CredentialsError(
             f"the credential file {place.path} cannot be written: {error.strerror}",

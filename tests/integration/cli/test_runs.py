@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,17 @@ def test_plan_run_plan(syncer: Syncer, spec: Path, tmp_path: Path) -> None:
     document = json.loads(again.out)
     assert document["totals"]["tags"]["in-sync"] == 3
     assert document["totals"]["manifests"]["count"] == 0
+
+
+def test_a_spec_whose_name_is_no_utf8(syncer: Syncer, spec: Path, tmp_path: Path) -> None:
+    """A spec may be called as it likes: it is planned, run, noted in the state, reported and shown."""
+    odd = spec.rename(tmp_path / os.fsdecode(b"spec-\xff.yaml"))
+    planned = syncer("plan", str(odd), "-o", str(tmp_path / "plan.json"))
+    ran = syncer("run", str(odd), "--report", str(tmp_path / "report.json"))
+    shown = syncer("status", str(odd))
+    assert (planned.code, ran.code, shown.code) == (0, 0, 0), planned.err + ran.err + shown.err
+    assert json.loads((tmp_path / "plan.json").read_bytes())["spec"] == str(odd)
+    assert "spec-\\udcff.yaml" in shown.out
 
 
 def test_plan_without_the_option_exits_with_0(syncer: Syncer, spec: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "digest.tmp-0123456789ab").write_text("sha2")
     write_text(tmp_path / "digest", "sha256:0")
     assert [path.name for path in tmp_path.iterdir()] == ["digest"]
+
+
+def test_what_is_no_utf8_is_written_all_the_same(tmp_path: Path) -> None:
+    """The name of a spec that is no UTF-8 stands in a report as JSON can say it, and ends no command."""
+    name = os.fsdecode(b"spec-\xff.yaml")
+    write_text(tmp_path / "report", json.dumps({"spec": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "report").read_bytes()) == {"spec": name}
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:

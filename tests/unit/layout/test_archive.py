@@ -17,6 +17,7 @@ from syncer.layout import files
 from syncer.layout.archive import ArchiveSource
 from syncer.layout.archive_target import ArchiveTarget
 from syncer.oci import Descriptor, Digest
+from tests.fuzz.archives import member, records, sized
 from tests.support import images
 from tests.support.transfer import check, chunks_of, opener_of, push, push_blob
 
@@ -330,6 +331,48 @@ async def test_damaged(tmp_path: Path) -> None:
             await ArchiveSource.open(path)
     with pytest.raises(NotFound):
         await ArchiveSource.open(tmp_path / "none.tar")
+
+
+def chained(kind: bytes, count: int) -> bytes:
+    """Return headers of names that are names of names."""
+    return member("././@LongLink", b"index.json\0", kind) * count
+
+
+_SPARSE = ("GNU.sparse.major=1", "GNU.sparse.minor=0")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        member("pax", records("GNU.sparse.map=0,x"), b"x") + member("index.json"),
+        member("pax", records(*_SPARSE), b"x") + member("index.json", b"x\n"),
+        member("pax", records(*_SPARSE), b"x") + member("index.json", b"9999999\n"),
+        chained(b"L", 600),
+        chained(b"K", 600),
+        sized("x", b"\xff" * 12),
+        sized("x", b"\xff" * 10 + b"\xfe\0"),
+        member("pax", records("size=-1024"), b"x") + member("x"),
+    ],
+    ids=["map", "fields", "count", "long names", "long links", "-1", "-512", "pax size"],
+)
+@pytest.mark.parametrize("first", [b"", member("a file")], ids=["first", "second"])
+async def test_headers_that_make_no_sense(tmp_path: Path, first: bytes, headers: bytes) -> None:
+    """What the headers of an archive say is not believed: there is no way back, and no name without an end."""
+    file = tmp_path / "a.tar"
+    file.write_bytes(first + headers + pack(layout_members(images.image())))
+    with pytest.raises(LayoutError, match="is damaged"):
+        await ArchiveSource.open(file)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+async def test_names_of_gigabytes(tmp_path: Path, kind: bytes) -> None:
+    """Names and attributes are not read into memory at whatever length their header gives them."""
+    file = tmp_path / "a.tar"
+    with file.open("wb") as archive:
+        archive.write(sized("name", b"02000000000\0", kind))
+        archive.truncate(2**29)
+    with pytest.raises(LayoutError, match="headers of a member are over 4194304 bytes"):
+        await ArchiveSource.open(file)
 
 
 async def test_chunks(tmp_path: Path) -> None:

@@ -296,3 +296,13 @@ async def test_kill(tmp_path: Path) -> None:
     for at in range(acknowledged):
         assert (await store.manifest(f"v{at}")).digest == images.image(layers=0, seed=at).digest
     await store.close()
+
+
+async def test_a_journal_without_line_ends(tmp_path: Path) -> None:
+    """A line that is longer than any change is not read to its end, which a hole may put terabytes away."""
+    store = await LayoutStore.open(tmp_path, create=True, durable=False)
+    await store.close()
+    with journal(tmp_path).open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(LayoutError, match=r"journal:1 is over 67108864 bytes"):
+        await LayoutStore.open(tmp_path)

@@ -181,3 +181,18 @@ def test_a_media_type_can_change() -> None:
     for tag, media_type in (("a", mt.OCI_MANIFEST), ("b", mt.OCI_ARTIFACT)):
         index.apply(Put(descriptor=Descriptor(media_type=media_type, digest=digest, size=2), tag=tag))
     assert {found.media_type for name in ("a", "b", digest) if (found := index.find(name))} == {mt.OCI_ARTIFACT}
+
+
+@pytest.mark.parametrize("depth", [50, 150, 500, 700, 900])
+def test_what_is_read_can_be_written(depth: int) -> None:
+    """An index.json with members that are nested deep is refused when it is read, and not when a push is to be kept."""
+
+    def written(index: LayoutIndex, frames: int) -> bytes:
+        return written(index, frames - 1) if frames else b"".join(index.serialise())
+
+    raw = b'{"manifests":[],"x":' + b"[" * depth + b"]" * depth + b"}"
+    if depth > 100:
+        with pytest.raises(LayoutError, match="nested too deep"):
+            LayoutIndex.parse(raw, where="index.json")
+    else:
+        assert b"[" * depth in written(LayoutIndex.parse(raw, where="index.json"), 300)

@@ -350,3 +350,14 @@ def test_importing_the_room_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_a_name_out_of_the_environment_is_text() -> None:
+    """Bytes of a variable that are no UTF-8 (PEP 383) are escaped in a name, and stay as they are in a password."""
+    credentials = 'credentials: {username: me, password: "${ODD}"}'
+    text = GOOD.replace("host: docker.io", f"host: docker.io, {credentials}").replace("{from", '{name: "${ODD}", from')
+    spec = parse(text, ODD="\udcff")
+    assert spec.entries[0].name == "\\udcff"
+    place = spec.registries["hub"]
+    assert isinstance(place, RegistrySpec)
+    assert place.credentials == PasswordCredentials(username="me", password=Secret("\udcff"))

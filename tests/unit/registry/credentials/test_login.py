@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import stat
@@ -108,6 +109,22 @@ async def test_the_docker_hub_gets_the_key_its_tools_look_for(machine: Machine, 
     await login("docker.io", ME, authfile=path, **where(machine))
     assert list(json.loads(path.read_text())["auths"]) == [key]
     assert await machine.keychain(authfile=path).get("docker.io", "library/alpine") == ME
+
+
+async def test_a_password_that_is_no_utf8(machine: Machine) -> None:
+    """Bytes of a password that are no UTF-8 (PEP 383) are kept as they are, and found as they are."""
+    credential = Basic(username="me", password="pass\udcff")
+    await login(HOST, credential, **where(machine))
+    auth = json.loads((machine.home / ".docker" / "config.json").read_text())["auths"][HOST]["auth"]
+    assert base64.b64decode(auth) == b"me:pass\xff"
+    assert await machine.keychain().get(HOST, "a") == credential
+
+
+async def test_half_a_surrogate_pair_in_the_file_stays(machine: Machine) -> None:
+    """What JSON can say and UTF-8 cannot is in the way of no login."""
+    path = machine.write(".docker/config.json", {"auths": {}, "detachKeys": "\ud800"})
+    await login(HOST, ME, **where(machine))
+    assert json.loads(path.read_text())["detachKeys"] == "\ud800"
 
 
 async def test_identity_tokens_are_kept(machine: Machine) -> None:
