@@ -7,7 +7,8 @@ import io
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -24,7 +25,9 @@ _TYPER_INTERRUPTED = 130
 _SIDES = ["src-", "dest-"]
 #: Commands with options for a source and for a target.
 _TWO_SIDED = frozenset({"syncer copy"})
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: A terminal that is gone, and disks and servers that are.
+_LOST = (errno.EIO, errno.ESTALE, errno.ENXIO)
 _NO_SECRETS = "Secrets do not belong on a command line, where every process can read them. "
 #: Options of Skopeo that Syncer does not have, and what to do instead.
 _ELSEWHERE = {
@@ -75,7 +78,13 @@ def dispatch(arguments: Sequence[str]) -> int:
         code = _failed(raised, as_json=as_json)
     if code == _TYPER_INTERRUPTED:
         say("stopped")
-        return ExitCode.STOPPED
+        code = ExitCode.STOPPED
+    for stream in (sys.stdout, sys.stderr):
+        # Otherwise the interpreter tries once more as it ends, and exits with 120.
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _abandon(stream)
     return code
 
 
@@ -145,12 +154,11 @@ def _failed(raised: Exception, *, as_json: bool) -> int:
     known, unknown = _sorted(raised)
     if any(isinstance(error, BrokenPipeError) for error in unknown) and not known:
         return _reader_gone()
-    if any(isinstance(error, OSError) and error.errno in _FULL for error in unknown) and not known:
+    for error in unknown:
         # Whatever else is written to is reported by its room; what is left is what we print on.
-        full = StorageFull("no space is left where standard output goes", hint="Free space, and run it again.")
-        print_error(full, as_json=as_json)
-        _reader_gone()
-        return ExitCode.NO_SPACE
+        if isinstance(error, OSError) and error.errno in (*_FULL, *_LOST) and not known:
+            known, unknown = [_unprinted(error)], []
+            _abandon(sys.stdout)
     if unknown:
         print_error(bug_report(raised), as_json=as_json)
         return ExitCode.FAILED
@@ -177,16 +185,25 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def _unprinted(error: OSError) -> SyncerError:
+    """Return the error for a standard output that cannot be written, for another reason than that nobody reads it."""
+    if error.errno in _FULL:
+        return StorageFull("no space is left where standard output goes", hint="Free space, and run it again.")
+    return SyncerError(f"standard output cannot be written: {error.strerror}", hint="Check where it goes.")
+
+
 def _reader_gone() -> int:
     """Leave quietly when standard output was closed by its reader, as ``| head`` does."""
-    try:
-        # What is still in the buffer would fail once more when the interpreter ends.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-    except (OSError, ValueError):
-        pass
+    _abandon(sys.stdout)
     return ExitCode.FAILED
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what ``stream`` has not written yet go nowhere: it would fail once more when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
