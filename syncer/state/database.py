@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
@@ -13,7 +12,8 @@ import aiosqlite
 import anyio
 from anyio import to_thread
 
-from syncer.errors import LayoutError, StateError, StateLocked, StorageFull
+from syncer.errors import OUT_OF_FILES, LayoutError, StateError, StateFailed, StateLocked
+from syncer.state.diagnosis import FULL, diagnosed, full, out_of_files
 from syncer.state.lock import FileLock
 from syncer.state.schema import is_sound, migrate, version_of
 from syncer.state.statements import read_migrations, read_queries
@@ -77,11 +77,13 @@ class Database:
                     reader = await aiosqlite.connect(prepared.path, isolation_level=None)
                     opened.append(reader)
                     await _set(reader, query_only="ON")
-            except BaseException:
+            except BaseException as error:
                 for connection in opened:
                     await connection.close()
                 if prepared.lock:
                     await to_thread.run_sync(prepared.lock.release)
+                if isinstance(error, StateError | LayoutError):
+                    raise await to_thread.run_sync(diagnosed, error, prepared.path) from error.__cause__
                 raise
         return cls(prepared, reader, writer)
 
@@ -116,8 +118,12 @@ class Database:
         """
         if not self._open:
             raise StateError(f"the state file {self.path} is closed")
-        with translated(self.path):
-            return list(await self._reader.execute_fetchall(sql, parameters or {}))
+        try:
+            with translated(self.path):
+                return list(await self._reader.execute_fetchall(sql, parameters or {}))
+        except (StateError, LayoutError) as error:
+            # A connection opens the log when it is first read.
+            raise await to_thread.run_sync(diagnosed, error, self.path) from error.__cause__
 
     async def write(self, steps: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
         """Execute each statement for each of its rows, all in one transaction that is not cancelled.
@@ -132,8 +138,11 @@ class Database:
                     raise StateError(
                         f"the state file {self.path} is {'open for reading only' if self._open else 'closed'}"
                     )
-                with translated(self.path):
-                    await self._transact(self._writer, steps)
+                try:
+                    with translated(self.path):
+                        await self._transact(self._writer, steps)
+                except (StateError, LayoutError) as error:
+                    raise await to_thread.run_sync(diagnosed, error, self.path) from error.__cause__
 
     async def close(self) -> None:
         """Close the connections, which folds the log into the file, and let go of the lock."""
@@ -174,27 +183,23 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _translate(error, path) from error
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise _full(path) from None
+        if error.errno in FULL:
+            raise full(path) from None
+        if error.errno in OUT_OF_FILES:
+            raise out_of_files(path) from None
         raise StateError(
             f"the state file {path} cannot be used: {error.strerror}",
             hint="Check the folder, its permissions, and that the path is a file.",
         ) from None
 
 
-def _full(path: Path) -> StorageFull:
-    return StorageFull(
-        f"no space is left for the state file {path}", hint="Make room, and run again; what is done stays done."
-    )
-
-
 def _translate(error: sqlite3.Error, path: Path) -> StateError | LayoutError:
     code = getattr(error, "sqlite_errorcode", 0)
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_FULL or code == _SHM_SIZE:
-        return _full(path)
+        return full(path)
     if primary in _DAMAGED:
-        return StateError(
+        return StateFailed(
             f"the state file {path} is damaged", hint="Run again: it will be set aside, and a new one begun."
         )
     if primary in _REFUSED:
@@ -204,7 +209,7 @@ def _translate(error: sqlite3.Error, path: Path) -> StateError | LayoutError:
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StateLocked(f"the state file {path} is held by another program", hint="Close it there, and run again.")
-    return StateError(f"the state file {path} cannot be used: {error}", hint="Check the disk it is on.")
+    return StateFailed(f"the state file {path} cannot be used: {error}", hint="Check the disk it is on.")
 
 
 async def _set(connection: aiosqlite.Connection, **pragmas: str | int) -> None:
@@ -221,6 +226,9 @@ def _prepare(path: Path, clock: Callable[[], float]) -> Prepared:
         with translated(path):
             notices = _mend(path, clock)
         return Prepared(path=path, lock=lock, queries=read_queries(), notices=notices)
+    except (StateError, LayoutError) as error:
+        lock.release()
+        raise diagnosed(error, path) from error.__cause__
     except BaseException:
         lock.release()
         raise
