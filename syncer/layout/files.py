@@ -43,6 +43,11 @@ def failure(error: OSError, path: Path, *, needed: int | None = None) -> LayoutE
         return LayoutError(f"{path} is on a read-only file system", hint="Choose a directory that can be written.")
     if error.errno in OUT_OF_FILES:
         return LayoutError(f"{path} cannot be opened: {error.strerror}", hint=OUT_OF_FILES_HINT)
+    if error.errno == errno.ENOLCK:
+        return LayoutError(
+            f"{path} cannot be locked: {error.strerror}",
+            hint="Put the layout on a local disk; this file system has no locks.",
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return LayoutError(f"{path} may not be accessed: {error.strerror}", hint="Check its owner and mode.")
     return LayoutError(f"{path}: {error.strerror or error}")
