@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncer.server import AuthMode
 from tests.support.commands import finished
 from tests.support.images import image
 from tests.support.world import spec_between
@@ -59,7 +60,7 @@ def test_a_clock_that_jumps_during_a_run(serve: Serve, tmp_path: Path) -> None:
             ("steady", (sys.executable, "-m", "syncer")),
             ("jumping", (sys.executable, "-c", JUMPING)),
         ):
-            with serve(name, auth="token", htpasswd=htpasswd) as target:
+            with serve(name, auth=AuthMode.TOKEN, htpasswd=htpasswd) as target:
                 text = spec_between(source.host, target.host, "from: 'source/*', to: 'target/{path}'")
                 head, _, tail = text.partition("  target: {")
                 spec = tmp_path / f"{name}.yaml"
