@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Checked:
 
 
 class Changing(Exception):
-    """The layout was changed while it was read."""
+    """The layout's record was changed during every look at it."""
 
 
 def check_layout(path: Path, *, quiet: bool = True) -> Checked:
@@ -46,17 +47,20 @@ def check_layout(path: Path, *, quiet: bool = True) -> Checked:
 
     Args:
         path: the layout's directory.
-        quiet: nobody writes meanwhile. Otherwise a check that a writer came into is begun anew.
+        quiet: nobody writes meanwhile. Otherwise what seems to be wrong counts only where the record was the
+            same before and after: a manifest's entry goes before its file.
 
     Raises:
-        Changing: when it was written to during every attempt.
+        Changing: when something seemed wrong in every look, and the record was another one after each.
     """
+    problems: list[str] = []
     for _ in range(_ATTEMPTS):
         before = _stamps(path)
         checked = _check(path)
-        if quiet or _stamps(path) == before:
+        if quiet or not checked.problems or _stamps(path) == before:
             return checked
-    raise Changing(f"{path} never held still for {_ATTEMPTS} looks")
+        problems = checked.problems
+    raise Changing(f"the record of {path} never held still for {_ATTEMPTS} looks: {problems}")
 
 
 def check_tree(root: Path, *, quiet: bool = True) -> dict[str, Checked]:
@@ -73,15 +77,13 @@ def assert_valid(root: Path, *, quiet: bool = True) -> dict[str, dict[str, str]]
     return {name: each.tags for name, each in checked.items()}
 
 
-def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Return what changes when a record is written, or a blob comes or goes."""
+def _stamps(path: Path) -> list[tuple[str, int, int, int]]:
+    """Return what changes when the record does."""
     found = []
-    for name in ("index.json", ".syncer/journal", "blobs/sha256"):
-        try:
+    for name in ("index.json", ".syncer/journal"):
+        with suppress(FileNotFoundError):
             status = (path / name).stat()
-        except FileNotFoundError:
-            continue
-        found.append((name, status.st_mtime_ns, status.st_size))
+            found.append((name, status.st_ino, status.st_mtime_ns, status.st_size))
     return found
 
 
@@ -90,6 +92,9 @@ def _check(path: Path) -> Checked:
     version = _document(path / "oci-layout", checked)
     if version != {"imageLayoutVersion": "1.0.0"}:
         checked.problems.append(f"oci-layout says {version}")
+    # The journal first: when its writer empties it now, then into an index.json that is read after it.
+    journal = path / ".syncer" / "journal"
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
     index = _document(path / "index.json", checked)
     if not isinstance(index, dict) or not isinstance(index.get("manifests"), list):
         checked.problems.append("index.json is no index")
@@ -103,7 +108,7 @@ def _check(path: Path) -> Checked:
             tags[name] = entry["digest"]
         checked.listed.add(entry["digest"])
     # What others see must be whole, and what we see, too; a manifest that the journal removes may be gone already.
-    removed = _apply_journal(path, checked, tags)
+    removed = _apply_journal(lines, checked, tags)
     checked.tags = tags
     _check_blobs(path, checked)
     for digest in sorted(checked.listed - removed):
@@ -111,11 +116,9 @@ def _check(path: Path) -> Checked:
     return checked
 
 
-def _apply_journal(path: Path, checked: Checked, tags: dict[str, str]) -> set[str]:
-    """Apply the journal's whole lines to ``tags`` and the entries; return the digests that it removes."""
-    journal = path / ".syncer" / "journal"
+def _apply_journal(lines: list[bytes], checked: Checked, tags: dict[str, str]) -> set[str]:
+    """Apply the journal's whole lines to ``tags`` and the entries; return the digests that they remove."""
     removed: set[str] = set()
-    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
     for line in lines:
         change = json.loads(line)
         if "put" in change:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncer.errors import StorageFull
+from syncer.server import AuthMode
 from syncer.state import StateStore
 from syncer.state.lock import FileLock
 from tests.support.commands import FILE_SIZE, PATIENCE, ended, finished, line_of, started
@@ -163,7 +164,7 @@ def test_credentials_on_a_full_disk(serve: Serve, tmp_path: Path) -> None:
         authfile = home / "auth.json"
         authfile.write_text(before)
         fill(home)
-        with serve("locked", auth="basic", htpasswd=tmp_path / "htpasswd") as registry:
+        with serve("locked", auth=AuthMode.BASIC, htpasswd=tmp_path / "htpasswd") as registry:
             options = ("-u", "bob", "--password-stdin", "--authfile", authfile)
             done = finished("login", registry.host, *options, input=password)
         assert done.returncode == NO_SPACE, done.stderr
