@@ -99,11 +99,6 @@ def under(arguments: list[str], limits: Mapping[int, int] | None) -> list[str]:
     return [sys.executable, "-c", script, *arguments]
 
 
-def open_files(pid: int) -> int:
-    """Return how many files a process has open."""
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-
-
 #: Most bytes of a file; beyond, a write fails with EFBIG, as for anybody without root.
 FILE_SIZE = resource.RLIMIT_FSIZE
 #: Most open files.
