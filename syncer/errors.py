@@ -37,6 +37,7 @@
     ├── LayoutError                 bad index.json, missing blob, wrong version
     │   └── StorageFull             no space left where a layout or the state lives
     ├── StateError                  the state file cannot be used
+    │   ├── StateFailed             it is damaged, or its disk fails
     │   ├── StateLocked             another process holds it
     │   └── SchemaTooNew            written by a newer Syncer
     └── Interrupted                 stopped by signal, deadline or rate limit; resumable
@@ -47,6 +48,7 @@ what a registry slipped into them is escaped (see :func:`printable`), and what i
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from typing import ClassVar
 
@@ -54,6 +56,13 @@ from typing import ClassVar
 #: longer quotes a document of somebody else's, which may have megabytes.
 LONGEST_MESSAGE = 16_000
 LONGEST_HINT = 4000
+#: This process, or the machine, may open no more files.
+OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+#: What to do then.
+OUT_OF_FILES_HINT = (
+    "Raise the limit on open files ('ulimit -n', or LimitNOFILE= of a systemd unit), or let less be asked at once by "
+    "'limits: {connections: N}' of a registry."
+)
 
 
 class Side(StrEnum):
@@ -336,6 +345,10 @@ class StorageFull(LayoutError):
 
 class StateError(SyncerError):
     """The state file cannot be used."""
+
+
+class StateFailed(StateError):
+    """The state file cannot be read or written any more."""
 
 
 class StateLocked(StateError):

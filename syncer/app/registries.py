@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 #: Where somebody else can be asked, a mirror that fails gets one more chance, and one that is not there none.
 HASTY = RetryPolicy(tries=2, absent_tries=1, nameless_tries=1)
+#: Open files that are no connections: the state, programs, layouts, and what the interpreter reads.
+_OTHER_FILES = 64
+#: Parts into which the others are divided: requests and blobs of a source and a target, and as much for chance.
+_SHARES = 6
 USER_AGENT = f"syncer/{__version__}"
 
 
@@ -93,7 +97,7 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
     """Return what is configured for a registry of the spec."""
     limits = spec.limits
     defaults = RegistrySettings(host=spec.host)
-    return RegistrySettings(
+    settings = RegistrySettings(
         host=spec.host,
         plain_http=spec.plain_http,
         tls=_tls(spec.tls, surroundings),
@@ -110,6 +114,7 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         upload=UploadSettings(form=UploadForm(spec.upload.form), chunk=spec.upload.chunk),
         creation=_creation(spec.creation, surroundings) if spec.creation else None,
     )
+    return _within_files(settings, surroundings.files)
 
 
 def _download(spec: Download) -> DownloadSettings:
@@ -133,12 +138,26 @@ def settings_of_host(
     tls = tls or TlsSettings()
     if plain_http is None:
         plain_http = is_loopback(host) and not (tls.ca or tls.cert or tls.insecure)
-    return RegistrySettings(
+    settings = RegistrySettings(
         host=host,
         plain_http=plain_http,
         tls=replace(tls, folders=surroundings.certificate_folders),
         user_agent=USER_AGENT,
         proxies=ProxySettings.of(surroundings.environ),
+    )
+    return _within_files(settings, surroundings.files)
+
+
+def _within_files(settings: RegistrySettings, files: int | None) -> RegistrySettings:
+    """Lower the ceilings on connections to what a process that may have so many ``files`` open has room for."""
+    if files is None:
+        return settings
+    most = max(1, (files - _OTHER_FILES) // _SHARES)
+    return replace(
+        settings,
+        connections=min(settings.connections, most),
+        data_connections=min(settings.data_connections, most),
+        bulk_connections=min(settings.bulk_connections, most),
     )
 
 

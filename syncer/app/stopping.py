@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -11,7 +12,7 @@ import anyio
 from syncer.engine.fanout import open_group
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 T = TypeVar("T")
 
@@ -19,8 +20,27 @@ T = TypeVar("T")
 STOPPED = 75
 
 
+@contextmanager
+def stop_signals() -> Iterator[AsyncIterator[signal.Signals]]:
+    """Give the signals that ask to stop as they come; afterwards they do what they did before.
+
+    SIGHUP is one of them, as a terminal that is closed is no reason to leave upload sessions open; but
+    not where it is ignored, for that is what ``nohup`` asks for.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with anyio.open_signal_receiver(*numbers) as signals:
+            yield signals
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
 async def stoppable(call: Callable[[anyio.Event], Awaitable[T]], *, say: Callable[[str], None]) -> T:
-    """Run ``call`` with an event that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+    """Run ``call`` with an event that the first of :func:`stop_signals` sets; a second one ends the process at once.
 
     Args:
         call: the work; it is expected to return soon after the event was set.
@@ -29,7 +49,7 @@ async def stoppable(call: Callable[[anyio.Event], Awaitable[T]], *, say: Callabl
     stop = anyio.Event()
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with stop_signals() as signals:
             async for number in signals:
                 if stop.is_set():
                     # Nothing is flushed and nobody is asked: that is what the second signal is for.

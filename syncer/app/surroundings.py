@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: Open files beyond which there is no use for more; some systems allow a billion, and programs that close them all.
+_MOST_FILES = 65536
 #: The word for reading no registries.conf at all.
 OFF = "off"
 
@@ -24,6 +28,7 @@ class Surroundings:
         etc: where the machine's own configuration is.
         authfile: the credential file asked for; empty for the usual ones.
         registries_conf: the ``registries.conf`` asked for, or ``off``; empty for the usual ones.
+        files: how many files this process may have open; None for any number.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -31,16 +36,18 @@ class Surroundings:
     etc: Path = Path("/etc")
     authfile: str = ""
     registries_conf: str = ""
+    files: int | None = None
 
     @classmethod
     def of_process(cls, *, authfile: str = "", registries_conf: str = "") -> Surroundings:
-        """Return the surroundings of this process."""
+        """Return the surroundings of this process, and raise its limit on open files as far as it may be."""
         home = os.environ.get("HOME")
         return cls(
             environ=dict(os.environ),
             home=Path(home) if home else Path.home(),
             authfile=authfile,
             registries_conf=registries_conf,
+            files=raise_file_limit(),
         )
 
     @property
@@ -48,3 +55,19 @@ class Surroundings:
         """The ``certs.d`` folders of other tools, the user's first."""
         own = self.home / ".config" / "containers" / "certs.d"
         return tuple(map(str, (own, self.etc / "containers" / "certs.d", self.etc / "docker" / "certs.d")))
+
+
+def raise_file_limit() -> int:
+    """Let this process have as many files open as it may, and return how many that is.
+
+    The limit at which a process starts is low for the sake of programs that use select(2); how far it
+    may be raised is what the administrator meant.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    # Some systems refuse what they call the hard limit.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -7,14 +7,15 @@ import io
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from syncer.cli.commands import COMMANDS, application
 from syncer.cli.exits import ExitCode, code_of
 from syncer.cli.rendering import bug_report, print_error, print_trace, say
-from syncer.errors import StorageFull, SyncerError, UsageError
+from syncer.errors import OUT_OF_FILES, OUT_OF_FILES_HINT, StorageFull, SyncerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,8 @@ _TYPER_INTERRUPTED = 130
 _SIDES = ["src-", "dest-"]
 #: Commands with options for a source and for a target.
 _TWO_SIDED = frozenset({"syncer copy"})
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LESS = "let less move at once: 'limits: {connections: N}' of a registry"
 _NO_SECRETS = "Secrets do not belong on a command line, where every process can read them. "
 #: Options of Skopeo that Syncer does not have, and what to do instead.
 _ELSEWHERE = {
@@ -75,7 +77,13 @@ def dispatch(arguments: Sequence[str]) -> int:
         code = _failed(raised, as_json=as_json)
     if code == _TYPER_INTERRUPTED:
         say("stopped")
-        return ExitCode.STOPPED
+        code = ExitCode.STOPPED
+    for stream in (sys.stdout, sys.stderr):
+        # Otherwise the interpreter tries once more as it ends, and exits with 120.
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _abandon(stream)
     return code
 
 
@@ -145,12 +153,11 @@ def _failed(raised: Exception, *, as_json: bool) -> int:
     known, unknown = _sorted(raised)
     if any(isinstance(error, BrokenPipeError) for error in unknown) and not known:
         return _reader_gone()
-    if any(isinstance(error, OSError) and error.errno in _FULL for error in unknown) and not known:
-        # Whatever else is written to is reported by its room; what is left is what we print on.
-        full = StorageFull("no space is left where standard output goes", hint="Free space, and run it again.")
-        print_error(full, as_json=as_json)
-        _reader_gone()
-        return ExitCode.NO_SPACE
+    if not known and (lost := _unprinted()) is not None:
+        known, unknown = [lost], []
+    ours = [_of_this_machine(error) for error in unknown]
+    if unknown and None not in ours:
+        known, unknown = [*known, *filter(None, ours)], []
     if unknown:
         print_error(bug_report(raised), as_json=as_json)
         return ExitCode.FAILED
@@ -177,16 +184,49 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def _unprinted() -> SyncerError | None:
+    """Return the error where standard output is what cannot be written, and let go of what it should have got."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _abandon(sys.stdout)
+        if error.errno in _FULL:
+            return StorageFull("no space is left where standard output goes", hint="Free space, and run it again.")
+        return SyncerError(f"standard output cannot be written: {error.strerror}", hint="Check where it goes.")
+    except ValueError:
+        pass
+    return None
+
+
+def _of_this_machine(error: BaseException) -> SyncerError | None:
+    """Return what to say where it is the machine that has come to an end, and nobody else said it; else None."""
+    match error:
+        case OSError(errno=number) if number in _FULL:
+            where = f" for {error.filename}" if error.filename else ""
+            return StorageFull(f"no space is left{where}", hint="Free space, and run it again.")
+        case OSError(errno=number) if number in OUT_OF_FILES:
+            return SyncerError("too many open files", hint=OUT_OF_FILES_HINT)
+        case MemoryError():
+            return SyncerError("there is no memory left", hint=f"Give this process more, or {_LESS}.")
+        case RuntimeError() if str(error) == "can't start new thread":
+            limits = "'ulimit -u', TasksMax= of a systemd unit, or the limit on pids of a container"
+            return SyncerError("this process may start no more threads", hint=f"Raise {limits}.")
+        case _:
+            return None
+
+
 def _reader_gone() -> int:
     """Leave quietly when standard output was closed by its reader, as ``| head`` does."""
-    try:
-        # What is still in the buffer would fail once more when the interpreter ends.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-    except (OSError, ValueError):
-        pass
+    _abandon(sys.stdout)
     return ExitCode.FAILED
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what ``stream`` has not written yet go nowhere: it would fail once more when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -66,6 +66,8 @@ CODES: dict[type[SyncerError], ExitCode] = {
     errors.LayoutError: ExitCode.FAILED,
     errors.StorageFull: ExitCode.NO_SPACE,
     errors.StateError: ExitCode.USAGE,
+    # Not what the spec says, but what became of the file, and perhaps in the middle of a run.
+    errors.StateFailed: ExitCode.FAILED,
     errors.StateLocked: ExitCode.STOPPED,
     errors.SchemaTooNew: ExitCode.USAGE,
     errors.Interrupted: ExitCode.STOPPED,

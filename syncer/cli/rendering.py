@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,16 +50,26 @@ def print_pairs(pairs: Iterable[tuple[str, str]], indent: str = "") -> None:
 
 def say(text: str) -> None:
     """Tell a person something that is not a result."""
-    sys.stderr.write(f"syncer: {text}\n")
-    sys.stderr.flush()
+    tell(f"syncer: {text}")
+
+
+def tell(text: str) -> None:
+    """Write ``text`` and a line end to standard error, if that is possible.
+
+    Its reader may have gone, its terminal been closed, its disk be full: what is done, and the exit code
+    that tells of it, must not depend on that.
+    """
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def print_error(error: SyncerError, *, as_json: bool) -> None:
     """Print ``error`` on standard error: one paragraph, or one line of JSON."""
     if as_json:
-        sys.stderr.write(json.dumps(error_object(error), ensure_ascii=False) + "\n")
-        return
-    sys.stderr.write(paragraph(error, width=_terminal_width()) + "\n")
+        tell(json.dumps(error_object(error), ensure_ascii=False))
+    else:
+        tell(paragraph(error, width=_terminal_width()))
 
 
 def error_object(error: SyncerError) -> dict[str, Any]:
@@ -101,7 +112,7 @@ def bug_report(error: BaseException) -> SyncerError:
 
 def print_trace(error: BaseException) -> None:
     """Print the trace of ``error`` on standard error, without secrets."""
-    sys.stderr.write(_trace(error))
+    tell(_trace(error).rstrip("\n"))
 
 
 def _write_trace(error: BaseException) -> Path:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import anyio.to_thread
 import typer
 
 from syncer.app.loop import run
+from syncer.app.stopping import stop_signals
 from syncer.cli.exits import ExitCode
 from syncer.cli.options import LogFormat, Spoken, Voice, spread
 from syncer.cli.rendering import print_line
@@ -121,7 +121,7 @@ async def _serve(folder: Path, settings: ServerSettings, *, host: str, port: int
     try:
         async with RegistryServer(tree, settings, host=host, port=port) as server:
             # The first signal lets requests end; the receiver is gone by then, and a second one is not caught.
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with stop_signals() as signals:
                 await anyio.to_thread.run_sync(_announce, server, folder, voice)
                 async for _ in signals:
                     break

@@ -8,7 +8,7 @@ from syncer.app import stopping
 from syncer.app.loop import run
 from syncer.app.places import Opened
 from syncer.app.surroundings import Surroundings
-from syncer.cli.voices import logs
+from syncer.cli.voices import logs, speaker
 from syncer.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -29,14 +29,19 @@ def opened(work: Callable[[Opened], Awaitable[T]], *, voice: Voice, authfile: st
         async with Opened(surroundings, logs(voice)) as places:
             return await work(places)
 
-    return run(body)
+    return run(lambda: stopping.stoppable(lambda stop: until(stop, body, hint="Run it again."), say=speaker(voice)))
 
 
-async def until(stop: anyio.Event, work: Callable[[], Awaitable[T]]) -> T:
+async def until(
+    stop: anyio.Event,
+    work: Callable[[], Awaitable[T]],
+    *,
+    hint: str = "Run it again to go on: what was sent whole is not sent again.",
+) -> T:
     """Run ``work``, but no longer than until ``stop`` is set.
 
     Raises:
-        Interrupted: when it was stopped before its end.
+        Interrupted: with ``hint``, when it was stopped before its end.
     """
     results: list[T] = []
 
@@ -44,7 +49,5 @@ async def until(stop: anyio.Event, work: Callable[[], Awaitable[T]]) -> T:
         results.append(await work())
 
     if not await stopping.until(stop, keep):
-        raise Interrupted(
-            "stopped before the end", hint="Run it again to go on: what was sent whole is not sent again."
-        )
+        raise Interrupted("stopped before the end", hint=hint)
     return results[0]

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from syncer.cli.rendering import say
+from syncer.cli.rendering import say, tell
 from syncer.telemetry.grid import Pipe
 from syncer.telemetry.logs import LogLevel, LogObserver, configure_logging
 
@@ -56,8 +56,7 @@ def speaker(voice: Voice) -> Callable[[str], None]:
     """Return what tells a person something that is not a result; a JSON object where log lines are such objects."""
 
     def as_object(text: str) -> None:
-        sys.stderr.write(json.dumps({"event": "command.notice", "text": text, "level": "warning"}) + "\n")
-        sys.stderr.flush()
+        tell(json.dumps({"event": "command.notice", "text": text, "level": "warning"}))
 
     return as_object if voice.log_format == "json" else say
 

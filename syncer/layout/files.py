@@ -14,13 +14,14 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from syncer.errors import LayoutError, StorageFull
+from syncer.errors import OUT_OF_FILES, OUT_OF_FILES_HINT, LayoutError, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: The disk, the quota, or the limit on the size of files: whatever it is, somebody has to make room.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What the kernel says of a link where O_NOFOLLOW forbids one.
 _LINKS = frozenset({errno.ELOOP, errno.ENOTDIR})
 #: Buffers that one writev takes (IOV_MAX is 1024 on Linux).
@@ -35,10 +36,19 @@ def failure(error: OSError, path: Path, *, needed: int | None = None) -> LayoutE
         size = "" if needed is None else f" for {needed} bytes"
         return StorageFull(
             f"no space left at {path}{size}",
-            hint="Free space or raise the quota, and run again; what was finished is kept.",
+            hint="Free space or raise the quota, and run again; what was finished is kept."
+            if error.errno != errno.EFBIG
+            else "Raise the limit on the size of files ('ulimit -f'), or use a file system that takes larger ones.",
         )
     if error.errno == errno.EROFS:
         return LayoutError(f"{path} is on a read-only file system", hint="Choose a directory that can be written.")
+    if error.errno in OUT_OF_FILES:
+        return LayoutError(f"{path} cannot be opened: {error.strerror}", hint=OUT_OF_FILES_HINT)
+    if error.errno == errno.ENOLCK:
+        return LayoutError(
+            f"{path} cannot be locked: {error.strerror}",
+            hint="Put the layout on a local disk; this file system has no locks.",
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return LayoutError(f"{path} may not be accessed: {error.strerror}", hint="Check its owner and mode.")
     return LayoutError(f"{path}: {error.strerror or error}")

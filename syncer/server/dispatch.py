@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import traceback
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
 from aiohttp import web
 
-from syncer.errors import ContentError, NotFound, StorageFull, SyncerError
+from syncer.errors import ContentError, NotFound, SyncerError
 from syncer.server.auth import Need
 from syncer.server.errors import ErrorCode, error_response, refusal
 from syncer.server.exchange import Exchange
@@ -109,9 +110,14 @@ class Dispatcher:
             # Damaged content that is read is our failure; content that is sent to us is the client's.
             ours = isinstance(error, ContentError) and request.method in _READING
             answer = None if ours else refusal(error)
-            if isinstance(error, StorageFull):
-                _log.error("storage.full", method=request.method, path=request.path, reason=error.message)
-            return answer if answer is not None else self._failed(request, error)
+            if answer is None:
+                return self._failed(request, error)
+            if answer.status >= _SERVER_ERROR:
+                # Somebody has to make room, here: the client is told nothing of this machine.
+                event = "storage.full" if answer.status == HTTPStatus.INSUFFICIENT_STORAGE else "files.exhausted"
+                reason = error.message if isinstance(error, SyncerError) else str(error)
+                _log.error(event, method=request.method, path=request.path, reason=reason)
+            return answer
         except Exception as error:  # noqa: BLE001 - the last stop: a client gets an answer, never a traceback
             return self._failed(request, error)
 

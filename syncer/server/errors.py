@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from syncer.errors import (
+    OUT_OF_FILES,
     DigestMismatch,
     InvalidDigest,
     InvalidReference,
@@ -89,6 +90,10 @@ def refusal(error: SyncerError | OSError, *, headers: Mapping[str, str] | None =
     if isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
         # In our own words: the error names a directory of this machine.
         return error_response(507, ErrorCode.DENIED, "no space is left on the registry's device", headers=headers)
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in OUT_OF_FILES:
+        message = "the registry has as many files open as it may; try again"
+        return error_response(503, ErrorCode.UNKNOWN, message, headers={**(headers or {}), "Retry-After": "1"})
     if isinstance(error, OSError):
         return None
     if isinstance(error, StatusError):

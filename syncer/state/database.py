@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import stat
@@ -15,7 +14,8 @@ import aiosqlite
 import anyio
 from anyio import to_thread
 
-from syncer.errors import LayoutError, StateError, StateLocked, StorageFull
+from syncer.errors import OUT_OF_FILES, LayoutError, StateError, StateFailed, StateLocked
+from syncer.state.diagnosis import FULL, diagnosed, full, out_of_files
 from syncer.state.lock import FileLock
 from syncer.state.schema import is_sound, migrate, version_of
 from syncer.state.statements import read_migrations, read_queries
@@ -37,6 +37,8 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _REFUSED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 #: The file of shared memory could not grow: what a full disk looks like in WAL mode.
 _SHM_SIZE = sqlite3.SQLITE_IOERR_SHMSIZE
+#: It cannot be shared at all: a log (WAL mode) needs a file system whose files can be mapped into memory.
+_NO_SHM = frozenset({sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMLOCK})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,11 +83,13 @@ class Database:
                     reader = await aiosqlite.connect(prepared.path, isolation_level=None)
                     opened.append(reader)
                     await _set(reader, query_only="ON")
-            except BaseException:
+            except BaseException as error:
                 for connection in opened:
                     await connection.close()
                 if prepared.lock:
                     await to_thread.run_sync(prepared.lock.release)
+                if isinstance(error, StateError | LayoutError):
+                    raise await to_thread.run_sync(diagnosed, error, prepared.path) from error.__cause__
                 raise
         return cls(prepared, reader, writer)
 
@@ -120,8 +124,12 @@ class Database:
         """
         if not self._open:
             raise StateError(f"the state file {self.path} is closed")
-        with translated(self.path):
-            return list(await self._reader.execute_fetchall(sql, parameters or {}))
+        try:
+            with translated(self.path):
+                return list(await self._reader.execute_fetchall(sql, parameters or {}))
+        except (StateError, LayoutError) as error:
+            # A connection opens the log when it is first read.
+            raise await to_thread.run_sync(diagnosed, error, self.path) from error.__cause__
 
     async def write(self, steps: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
         """Execute each statement for each of its rows, all in one transaction that is not cancelled.
@@ -136,8 +144,11 @@ class Database:
                     raise StateError(
                         f"the state file {self.path} is {'open for reading only' if self._open else 'closed'}"
                     )
-                with translated(self.path):
-                    await self._transact(self._writer, steps)
+                try:
+                    with translated(self.path):
+                        await self._transact(self._writer, steps)
+                except (StateError, LayoutError) as error:
+                    raise await to_thread.run_sync(diagnosed, error, self.path) from error.__cause__
 
     async def close(self) -> None:
         """Close the connections, which folds the log into the file, and let go of the lock."""
@@ -178,27 +189,23 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _translate(error, path) from error
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise _full(path) from None
+        if error.errno in FULL:
+            raise full(path) from None
+        if error.errno in OUT_OF_FILES:
+            raise out_of_files(path) from None
         raise StateError(
             f"the state file {path} cannot be used: {error.strerror}",
             hint="Check the folder, its permissions, and that the path is a file.",
         ) from None
 
 
-def _full(path: Path) -> StorageFull:
-    return StorageFull(
-        f"no space is left for the state file {path}", hint="Make room, and run again; what is done stays done."
-    )
-
-
 def _translate(error: sqlite3.Error, path: Path) -> StateError | LayoutError:
     code = getattr(error, "sqlite_errorcode", 0)
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_FULL or code == _SHM_SIZE:
-        return _full(path)
+        return full(path)
     if primary in _DAMAGED:
-        return StateError(
+        return StateFailed(
             f"the state file {path} is damaged", hint="Run again: it will be set aside, and a new one begun."
         )
     if primary in _REFUSED:
@@ -206,9 +213,14 @@ def _translate(error: sqlite3.Error, path: Path) -> StateError | LayoutError:
             f"the state file {path} cannot be opened for writing",
             hint="Let this user write to the file and its folder, or name another file as 'state'.",
         )
+    if code in _NO_SHM:
+        return StateFailed(
+            f"the state file {path} has a log, which its file system cannot share",
+            hint="Run 'syncer run' once: it takes the log in, and does without one in such a place.",
+        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StateLocked(f"the state file {path} is held by another program", hint="Close it there, and run again.")
-    return StateError(f"the state file {path} cannot be used: {error}", hint="Check the disk it is on.")
+    return StateFailed(f"the state file {path} cannot be used: {error}", hint="Check the disk it is on.")
 
 
 async def _set(connection: aiosqlite.Connection, **pragmas: str | int) -> None:
@@ -219,18 +231,24 @@ async def _set(connection: aiosqlite.Connection, **pragmas: str | int) -> None:
 def _prepare(path: Path, clock: Callable[[], float]) -> Prepared:
     with translated(path):
         path = path.resolve()
+        if path.is_dir():
+            raise StateError(f"the state file {path} is a directory", hint="Name a file as 'state'.")
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock.take(path)
     try:
         with translated(path):
             notices = _mend(path, clock)
         return Prepared(path=path, lock=lock, queries=read_queries(), notices=notices)
+    except (StateError, LayoutError) as error:
+        lock.release()
+        raise diagnosed(error, path) from error.__cause__
     except BaseException:
         lock.release()
         raise
 
 
 def _mend(path: Path, clock: Callable[[], float]) -> tuple[str, ...]:
+    """Make the file usable, in WAL mode where the file system allows that; return what a person should know."""
     migrations = read_migrations()
     notices: tuple[str, ...] = ()
     _create(path)
@@ -238,14 +256,13 @@ def _mend(path: Path, clock: Callable[[], float]) -> tuple[str, ...]:
         aside = _set_aside(path, clock)
         _create(path)
         notices = (f"the state file was damaged; it is kept as {aside}, and a new one is begun: this run asks more",)
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = NORMAL")
-        version = version_of(connection, path, migrations[-1].version)
-        if version < migrations[-1].version:
-            # Once: who lets others read the file after that has a reason.
-            _make_private(path)
-        migrate(connection, version, migrations)
+    try:
+        mode = _bring_up_to_date(path, migrations, "WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _NO_SHM:
+            raise
+        _fold(path)
+        mode = _bring_up_to_date(path, migrations, "DELETE")
     if mode != "wal":
         notices += ("the file system has no shared memory: the state has no log, and 'status' may have to wait",)
     return notices
@@ -268,15 +285,49 @@ def _make_private(path: Path) -> None:
                 each.chmod(_PRIVATE)
 
 
-def _is_usable(path: Path, migrations: Sequence[Migration]) -> bool:
+def _bring_up_to_date(path: Path, migrations: Sequence[Migration], journal: str) -> str:
+    """Migrate the file, with this journal; return the one that it has got."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
+        (mode,) = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()
+        connection.execute("PRAGMA synchronous = NORMAL")
+        version = version_of(connection, path, migrations[-1].version)
+        if version < migrations[-1].version:
+            # Once: who lets others read the file after that has a reason.
+            _make_private(path)
+        migrate(connection, version, migrations)
+    return str(mode)
+
+
+def _fold(path: Path) -> None:
+    """Take the file out of WAL mode where memory cannot be shared, with all that its log holds.
+
+    A connection that locks everybody else out from the start needs no shared memory (sqlite.org/wal.html section 8).
+    """
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+
+
+def _is_usable(path: Path, migrations: Sequence[Migration], *, may_fold: bool = True) -> bool:
+    """Tell whether the file is sound, and of a version that is known; what is none of ours is refused."""
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
             version_of(connection, path, migrations[-1].version)
             return is_sound(connection)
     except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF in _DAMAGED:
+            return False
+        if code not in _NO_SHM or not may_fold:
+            raise
+    # It was in WAL mode where it comes from, or was left so by the process before.
+    try:
+        _fold(path)
+    except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             return False
         raise
+    return _is_usable(path, migrations, may_fold=False)
 
 
 def _set_aside(path: Path, clock: Callable[[], float]) -> Path:
@@ -306,9 +357,14 @@ def _prepare_reading(path: Path) -> tuple[Prepared, str]:
             _check_readable(path, uri)
         except sqlite3.OperationalError as error:
             log = path.with_name(f"{path.name}-wal")
-            if error.sqlite_errorcode & 0xFF not in _REFUSED or log.exists():
+            if error.sqlite_errorcode in _NO_SHM:
+                # The attempt itself makes an empty log.
+                is_at_rest = not FileLock.is_held(path) and not (log.exists() and log.stat().st_size)
+            else:
+                is_at_rest = error.sqlite_errorcode & 0xFF in _REFUSED and not log.exists()
+            if not is_at_rest:
                 raise
-            # Nobody is writing, and this user may not make the log that reading wants.
+            # Nobody is writing, and the log that reading wants cannot be made, by this user or in this place.
             uri += "&immutable=1"
             _check_readable(path, uri)
     return Prepared(path=path, lock=None, queries=read_queries()), uri

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from syncer.errors import StateError, StateLocked
@@ -52,8 +53,10 @@ class FileLock:
                 f"the state file {path} cannot be locked: {error.strerror}",
                 hint="Put the state file on a local disk; this file system has no locks.",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Who holds it is said for people only, and a full disk is for the state itself to tell of.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return cls(descriptor)
 
     @staticmethod

@@ -190,7 +190,11 @@ class LogObserver:
         if level < self._level:
             return
         if self._logger is None:
-            self._logger = self._open()
+            try:
+                self._logger = self._open()
+            except OSError:
+                # No file can be opened now, not even that of an import. A later line may fare better.
+                return
         self._logger.log(level, name, **fields, **self._run)
 
     def _run_started(self, event: events.RunStarted) -> None:

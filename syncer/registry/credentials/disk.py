@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syncer.errors import CredentialsError
+from syncer.errors import CredentialsError, StorageFull
 from syncer.registry.credentials.authfile import AuthFile, parse_auth_file, parse_document, section
 from syncer.registry.credentials.places import Format, Place
 
@@ -81,7 +82,8 @@ def rewrite(place: Place, change: Callable[[dict[str, Any]], bool]) -> None:
     afterwards, and all else in it is as before.
 
     Raises:
-        CredentialsError: when it cannot be read or written.
+        StorageFull: when there is no space for the new one.
+        CredentialsError: when it cannot be read or written for another reason.
     """
     # A file that is a link (to a dotfiles folder, to a mount) stays one.
     path = Path(os.path.realpath(place.path))
@@ -97,6 +99,10 @@ def rewrite(place: Place, change: Callable[[dict[str, Any]], bool]) -> None:
         # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is escaped again: it is not ours to judge.
         _replace(path, json.dumps(document, indent="\t", ensure_ascii=False).encode("utf-8", "backslashreplace"))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"no space is left for the credential file {place.path}", hint="Make room; the file is as it was."
+            ) from None
         raise CredentialsError(
             f"the credential file {place.path} cannot be written: {error.strerror}",
             hint="Let this user write to it and its folder, or name another file with --authfile.",

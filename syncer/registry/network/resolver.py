@@ -8,11 +8,12 @@ in URLs never come to a resolver; :meth:`Guard.check` looks at those before anyt
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-import anyio
+import anyio.to_thread
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from syncer.errors import ConnectionFailed, UnsafeAddress
@@ -50,12 +51,22 @@ async def system_lookup(host: str, port: int) -> list[str]:
         OSError: when it has none (``socket.gaierror``).
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except socket.gaierror:
+        # Without a file to read or a socket to ask by, the C library says that there is no such name.
+        await anyio.to_thread.run_sync(_try_opening)
+        raise
     texts = []
     for family, _, _, _, place in found:
         scope = place[3] if family == socket.AF_INET6 and len(place) > 3 else 0  # noqa: PLR2004 - a sockaddr_in6 has four
         texts.append(f"{place[0]}%{scope}" if scope else str(place[0]))
     return texts
+
+
+def _try_opening() -> None:
+    """Open a file; raises OSError when this process may open none."""
+    os.close(os.open(os.devnull, os.O_RDONLY))
 
 
 class Guard:

@@ -13,6 +13,8 @@ from aiohttp import http_exceptions
 from yarl import URL
 
 from syncer.errors import (
+    OUT_OF_FILES,
+    OUT_OF_FILES_HINT,
     CertificateError,
     ConnectionFailed,
     Denied,
@@ -137,14 +139,16 @@ def _of_connecting(
 ) -> tuple[type[RegistryError], str, str]:
     """Say why there is no connection, in words: with several addresses the system's text lists each."""
     cause = error.os_error
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and cause.errno not in OUT_OF_FILES:
         reason = (cause.strerror or str(cause)).lower()
         return ConnectionFailed, f"the name of {place} cannot be resolved: {reason}", "Check the host's name."
     if is_secure and cause.errno in _HANGING_UP:
         return ConnectionFailed, f"{place} closed the connection before TLS was agreed on", WANTS_PLAIN
     reason = os.strerror(cause.errno).lower() if cause.errno else _brief(cause)
     hint = "Check the host and port, and that the registry is running."
-    if cause.errno in _UNREACHABLE:
+    if cause.errno in OUT_OF_FILES:
+        hint = OUT_OF_FILES_HINT
+    elif cause.errno in _UNREACHABLE:
         hint = "Check the network, and the host's address."
     return ConnectionFailed, f"cannot connect to {place}: {reason}", hint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -137,6 +138,29 @@ def test_an_unexpected_error_asks_for_a_report(
     monkeypatch.setenv("SYNCER_DEBUG", "1")
     failing(RuntimeError("boom"))
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/var/x"), 9, "no space is left for /var/x."),
+        (OSError(errno.EMFILE, "Too many open files"), 1, "too many open files. Raise the limit"),
+        (MemoryError(), 1, "there is no memory left. Give this process more"),
+        (RuntimeError("can't start new thread"), 1, "this process may start no more threads. Raise 'ulimit -u'"),
+    ],
+)
+def test_the_ends_of_a_machine_are_no_bugs(
+    failing: Callable[[BaseException], int],
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+    words: str,
+) -> None:
+    """Where room, files, memory or threads are used up and nobody has said so, it is said, alone or among others."""
+    assert failing(error) == code
+    assert words in capsys.readouterr().err
+    assert failing(ExceptionGroup("tasks", [error, Timeout("slow")])) == code
+    assert "bug" not in capsys.readouterr().err
 
 
 def test_ctrl_c_is_no_error(failing: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]) -> None:

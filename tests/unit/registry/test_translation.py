@@ -14,7 +14,14 @@ import pytest
 from aiohttp import client_exceptions, http_exceptions
 from yarl import URL
 
-from syncer.errors import CertificateError, ConnectionFailed, ProtocolViolation, RegistryError, Timeout
+from syncer.errors import (
+    OUT_OF_FILES_HINT,
+    CertificateError,
+    ConnectionFailed,
+    ProtocolViolation,
+    RegistryError,
+    Timeout,
+)
 from syncer.registry.network.translation import translated
 
 if TYPE_CHECKING:
@@ -53,6 +60,16 @@ def translate(
 def unconnected(number: int | None, text: str = "Connect call failed ('127.0.0.1', 1)") -> aiohttp.ClientConnectorError:
     """Return aiohttp's error for a connection that the operating system refused with ``number``."""
     return aiohttp.ClientConnectorError(KEY, OSError(text) if number is None else OSError(number, text))
+
+
+@pytest.mark.parametrize("kind", [aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError])
+def test_too_many_open_files(kind: type[aiohttp.ClientConnectorError]) -> None:
+    """A process that may open no more files is told so; neither the registry nor its name is blamed for it."""
+    error = translate(kind(KEY, OSError(errno.EMFILE, "Too many open files")))
+    assert isinstance(error, ConnectionFailed)
+    assert (error.retryable, error.is_absent) == (True, False)
+    assert error.message == "cannot connect to reg.io: too many open files"
+    assert error.hint == OUT_OF_FILES_HINT
 
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import aiosqlite
 import pytest
 
-from syncer.errors import StateError, StateLocked, StorageFull, SyncerError
+from syncer.errors import StateError, StateFailed, StateLocked, StorageFull, SyncerError
 from syncer.state import StateStore
 from syncer.state.database import translated
 
@@ -34,13 +34,15 @@ def of_code(code: int) -> sqlite3.OperationalError:
         (of_code(sqlite3.SQLITE_FULL), StorageFull, "no space"),
         (of_code(sqlite3.SQLITE_IOERR_SHMSIZE), StorageFull, "no space"),
         (OSError(errno.ENOSPC, "No space left on device"), StorageFull, "no space"),
-        (of_code(sqlite3.SQLITE_CORRUPT_VTAB), StateError, "damaged"),
-        (of_code(sqlite3.SQLITE_NOTADB), StateError, "damaged"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageFull, "no space"),
+        (OSError(errno.EMFILE, "Too many open files"), StateFailed, "too many open files"),
+        (of_code(sqlite3.SQLITE_CORRUPT_VTAB), StateFailed, "damaged"),
+        (of_code(sqlite3.SQLITE_NOTADB), StateFailed, "damaged"),
         (of_code(sqlite3.SQLITE_READONLY_DIRECTORY), StateError, "opened for writing"),
         (of_code(sqlite3.SQLITE_CANTOPEN), StateError, "opened for writing"),
         (of_code(sqlite3.SQLITE_BUSY_SNAPSHOT), StateLocked, "another program"),
-        (of_code(sqlite3.SQLITE_IOERR_READ), StateError, "words of SQLite"),
-        (sqlite3.ProgrammingError("odd"), StateError, "odd"),
+        (of_code(sqlite3.SQLITE_IOERR_READ), StateFailed, "words of SQLite"),
+        (sqlite3.ProgrammingError("odd"), StateFailed, "odd"),
         (OSError(errno.EACCES, "Permission denied"), StateError, "Permission denied"),
     ],
 )

@@ -1,0 +1,247 @@
+"""Signals at every stage of a run: it ends with 75, gives up what it opened, and the next run does the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.commands import PATIENCE, ended, finished, line_of, started, until_line
+from tests.support.gate import Gate, gate
+from tests.support.images import image
+from tests.support.world import spec_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from anyio.from_thread import BlockingPortal
+
+    from tests.integration.cli.conftest import Serve
+
+STOPPED = 75
+#: More tags than are asked for one by one, so that the target is listed.
+TAGS = 5
+CONTENT = {f"app:v{at}": image(seed="stopping", layers=2, size=200_000) for at in range(TAGS)}
+#: The command line, once an import that it needs has said so and waits.
+IMPORTING = """
+import sys, time
+class Slow:
+    def find_spec(self, name, *more):
+        if name == "typer":
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+from syncer.cli import main
+sys.exit(main())
+"""
+
+
+@contextmanager
+def stage(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> Iterator[tuple[Path, Gate]]:
+    """Serve a source with an image, and an empty target behind a gate; give a spec between them, and the gate."""
+    with (
+        serve("source", CONTENT) as source,
+        serve("target") as target,
+        portal.wrap_async_context_manager(gate(target.host)) as before,
+    ):
+        spec = tmp_path / "spec.yaml"
+        spec.write_text(
+            spec_between(source.host, before.address, "from: source/app, to: target/app, tags: {include: ['v*']}")
+        )
+        yield spec, before
+
+
+def assert_reported(out: str, status: str) -> dict[str, Any]:
+    """Check that the report is whole, and says how the run ended."""
+    report: dict[str, Any] = json.loads(out)
+    assert report["status"] == status
+    return report
+
+
+def assert_goes_on(spec: Path) -> None:
+    """Check that another run does what is left."""
+    again = finished("run", spec, "--output", "json")
+    assert again.returncode == 0, again.stderr
+    tags = assert_reported(again.stdout, "done")["totals"]["tags"]
+    assert tags["copied"] + tags["in-sync"] == TAGS
+
+
+def sessions(tmp_path: Path) -> list[str]:
+    """Return the upload sessions that the target still has."""
+    return [path.name for path in (tmp_path / "target" / ".syncer" / "uploads").iterdir()]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.torture)]
+)
+def test_a_signal_before_there_is_anything_to_stop(number: signal.Signals) -> None:
+    """While the program is still being imported a signal ends it with 75 and one line, and no trace of Python's."""
+    with started("run", "spec.yaml", command=(sys.executable, "-c", IMPORTING)) as process:
+        assert line_of(process.stdout) == "importing\n"
+        process.send_signal(number)
+        out, err = ended(process)
+    assert (process.returncode, out, err) == (STOPPED, "", "syncer: stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "watched"),
+    [
+        pytest.param(signal.SIGTERM, r"GET .*/tags/list", marks=pytest.mark.torture),
+        pytest.param(signal.SIGTERM, r"POST .*/blobs/uploads/", marks=pytest.mark.torture),
+        (signal.SIGTERM, r"(PATCH|PUT) .*/blobs/uploads/"),
+        (signal.SIGHUP, r"(PATCH|PUT) .*/blobs/uploads/"),
+        pytest.param(signal.SIGTERM, r"PUT .*/manifests/", marks=pytest.mark.torture),
+    ],
+)
+def test_a_signal_while_the_target_does_not_answer(
+    serve: Serve, portal: BlockingPortal, tmp_path: Path, number: signal.Signals, watched: str
+) -> None:
+    """Whatever was waited for is given up: 75, a whole report, no session left open, and the next run goes on."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(watched)
+        with started("run", spec, "--output", "json") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(number)
+            out, err = ended(process)
+        assert process.returncode == STOPPED, err
+        assert f"{number.name}: stopping" in err
+        assert_reported(out, "interrupted")
+        portal.call(before.open)
+        if not watched.startswith("POST"):
+            # A POST that nobody answered may open its session later; all others were told of theirs.
+            assert sessions(tmp_path) == []
+        assert_goes_on(spec)
+
+
+@pytest.mark.torture
+def test_a_signal_during_a_pause(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A registry that asks to wait for a minute is not waited for."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"HEAD|GET", lambda: web.Response(status=429, headers={"Retry-After": "60"}))
+        with started("run", spec, "--output", "json") as process:
+            until_line(process.stderr, "registry.retry_scheduled")
+            process.send_signal(signal.SIGTERM)
+            out, err = ended(process)
+        assert process.returncode == STOPPED, err
+        assert_reported(out, "interrupted")
+        portal.call(before.open)
+        assert_goes_on(spec)
+
+
+def test_a_signal_during_a_connect_that_hangs(serve: Serve, tmp_path: Path) -> None:
+    """A host that takes no connection, and refuses none, does not hold up a stop."""
+    spec = tmp_path / "spec.yaml"
+    with serve("source", CONTENT) as source, socket.socket() as full, socket.socket() as one, socket.socket() as two:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for filling in (one, two):
+            filling.settimeout(0)
+            filling.connect_ex(full.getsockname())
+        address = f"127.0.0.1:{full.getsockname()[1]}"
+        spec.write_text(spec_between(source.host, address, "from: source/app, to: target/app, tags: {include: [v0]}"))
+        with started("run", spec, "--output", "json", "--log-level", "debug") as process:
+            until_line(process.stderr, "sync.repository_listed")
+            process.send_signal(signal.SIGTERM)
+            out, err = ended(process)
+    assert process.returncode == STOPPED, err
+    assert_reported(out, "interrupted")
+
+
+@pytest.mark.parametrize("command", [pytest.param("run", marks=pytest.mark.torture), "list-tags"])
+def test_a_signal_while_a_credential_helper_hangs(serve: Serve, tmp_path: Path, command: str) -> None:
+    """The helper is killed along with the command, whether that stops cleanly or just ends."""
+    helper, pid = tmp_path / "docker-credential-slow", tmp_path / "pid"
+    os.mkfifo(pid)
+    helper.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 60\n")
+    helper.chmod(0o755)
+    spec, authfile = tmp_path / "spec.yaml", tmp_path / "auth.json"
+    with serve("source", CONTENT) as source, serve("target") as target:
+        spec.write_text(spec_between(source.host, target.host, "from: source/app, to: target/app"))
+        authfile.write_text(json.dumps({"credHelpers": {source.host: "slow"}}))
+        arguments = ("run", spec) if command == "run" else ("list-tags", f"{source.host}/app")
+        environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        with started(*arguments, "--authfile", authfile, env=environ) as process:
+            number = int(pid.read_text())
+            process.send_signal(signal.SIGTERM)
+            _, err = ended(process)
+    assert process.returncode == STOPPED, err
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+def test_a_signal_while_the_state_cannot_be_written(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A stop waits for the state, which somebody else has locked for a moment, and notes how the run ended."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"PUT .*/manifests/")
+        with (
+            started("run", spec, "--output", "json") as process,
+            closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=PATIENCE)) as other,
+        ):
+            assert before.reached.wait(PATIENCE)
+            other.execute("BEGIN IMMEDIATE")
+            process.send_signal(signal.SIGTERM)
+            until_line(process.stderr, "sync.tag_cancelled")
+            other.execute("ROLLBACK")
+            out, err = ended(process)
+            assert process.returncode == STOPPED, err
+            assert_reported(out, "interrupted")
+            assert other.execute("SELECT status FROM runs").fetchall() == [("interrupted",)]
+        portal.call(before.open)
+        assert_goes_on(spec)
+
+
+def test_two_signals_end_it_at_once(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """The second one asks nobody, waits for nothing and writes nothing; the next run goes on from there."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
+        with started("run", spec, "--output", "json") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGINT)
+            until_line(process.stderr, "SIGINT: stopping")
+            process.send_signal(signal.SIGINT)
+            out, err = ended(process)
+        assert (process.returncode, out) == (STOPPED, ""), err
+        portal.call(before.open)
+        assert_goes_on(spec)
+
+
+@pytest.mark.torture
+def test_a_target_that_hangs_at_the_very_end(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A registry that does not even answer the DELETE of a session holds up a stop for no longer than its deadline."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
+        with started("run", spec, "--output", "json") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            out, err = ended(process)
+        assert process.returncode == STOPPED, err
+        assert_reported(out, "interrupted")
+        portal.call(before.open)
+        assert_goes_on(spec)
+
+
+def test_nohup_is_respected(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """Where SIGHUP is ignored when a run starts, a terminal that is closed does not stop it."""
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    command = (sys.executable, "-c", ignoring, "-m", "syncer")
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"PUT .*/manifests/")
+        with started("run", spec, "--output", "json", command=command) as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGHUP)
+            portal.call(before.open)
+            out, err = ended(process)
+    assert process.returncode == 0, err
+    assert_reported(out, "done")
