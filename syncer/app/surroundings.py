@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random as random_module
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: The word for reading no registries.conf at all.
 OFF = "off"
@@ -24,6 +26,9 @@ class Surroundings:
         etc: where the machine's own configuration is.
         authfile: the credential file asked for; empty for the usual ones.
         registries_conf: the ``registries.conf`` asked for, or ``off``; empty for the usual ones.
+        clock: seconds that only ever grow, by which registries are waited for.
+        wall_clock: seconds since the epoch.
+        random: a number from 0 to 1, by which those who wait are kept apart.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -31,6 +36,9 @@ class Surroundings:
     etc: Path = Path("/etc")
     authfile: str = ""
     registries_conf: str = ""
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    wall_clock: Callable[[], float] = field(default=time.time, repr=False)
+    random: Callable[[], float] = field(default=random_module.random, repr=False)
 
     @classmethod
     def of_process(cls, *, authfile: str = "", registries_conf: str = "") -> Surroundings:

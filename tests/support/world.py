@@ -86,10 +86,10 @@ async def fill(host: str, repository: str, samples: dict[str, Sample]) -> None:
             await push(target, sample, "" if tag.startswith("@") else tag)
 
 
-async def run(text: str, base: Path, *observers: Observer, **options: Any) -> Report:
+async def run(text: str, base: Path, *observers: Observer, surroundings: Surroundings = HERE, **options: Any) -> Report:
     """Run the spec in ``text``, whose paths are relative to ``base``."""
     spec = await to_thread.run_sync(lambda: parse_spec(text, file="spec.yaml", base=base, environ={}))
-    return await run_spec(spec, surroundings=HERE, observers=observers, **options)
+    return await run_spec(spec, surroundings=surroundings, observers=observers, **options)
 
 
 def spec_between(source: str, target: str, *entries: str, layout: str = "") -> str:

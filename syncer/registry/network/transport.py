@@ -8,7 +8,6 @@ has a deadline: for a connection, for the answer's headers, and by the pace of i
 from __future__ import annotations
 
 import math
-import time
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -121,9 +120,16 @@ class HttpResponse:
     """An answer whose body has not been read yet; valid within the context it came from."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, registry: str, timeouts: TimeoutSettings, *, is_blob: bool = False
+        self,
+        response: aiohttp.ClientResponse,
+        registry: str,
+        timeouts: TimeoutSettings,
+        *,
+        clock: Callable[[], float],
+        is_blob: bool = False,
     ) -> None:
         """Wrap ``response``; the body of a blob may be large, and its connection is taken over when it is read."""
+        self._clock = clock
         self._response = response
         self._registry = registry
         self._timeouts = timeouts
@@ -157,14 +163,10 @@ class HttpResponse:
         Raises:
             TransportError: when the connection fails before the end, or brings next to nothing for too long.
         """
-        began = time.monotonic()
+        began = self._clock()
         with translated(self._registry, self.method, self.url):
             part = await self._receive()
-        if (
-            part
-            and self._headway.is_too_slow(time.monotonic() - began, len(part))
-            and not self._response.content.at_eof()
-        ):
+        if part and self._headway.is_too_slow(self._clock() - began, len(part)) and not self._response.content.at_eof():
             self._response.close()
             raise Timeout(
                 f"{place(self._registry, self.url)} sends less than {self._timeouts.slowest} bytes a second",
@@ -309,7 +311,8 @@ class Transport:
             status = response.status
             try:
                 is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
-                yield HttpResponse(response, self._settings.host, self._settings.timeouts, is_blob=is_blob)
+                timeouts = self._settings.timeouts
+                yield HttpResponse(response, self._settings.host, timeouts, clock=self._clock, is_blob=is_blob)
                 await _drain(response)
             finally:
                 response.close()
