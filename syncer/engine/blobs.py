@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import CancelScope, Event
+from anyio import Event
 
 from syncer.content import BlobOutcome, Filed, Linker, Throttled, verified
 from syncer.engine.fanout import Flights, open_group
@@ -134,8 +134,7 @@ class BlobMover:
                 async with data_slots(source, target, size=blob.size):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
-                with CancelScope(shield=True):
-                    await _give_up(begun)
+                await _give_up(begun)
                 raise
         await self.holdings.add(target.repository, [blob.digest])
         return outcome
@@ -165,9 +164,8 @@ class BlobMover:
                 return await self._finish(answer[0], blob, source, target, opened=chunks)
         except BaseException:
             # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
-            with CancelScope(shield=True):
-                for begun in answer:
-                    await _give_up(begun)
+            for begun in answer:
+                await _give_up(begun)
             raise
         raise AssertionError  # the block returns or raises
 

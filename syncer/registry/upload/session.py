@@ -103,15 +103,22 @@ class UploadSession:
             while not await self._feed(opener):
                 pass
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.abort()
+            await self.abort()
             raise
 
     async def abort(self) -> None:
-        """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine."""
+        """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine.
+
+        A registry that wants to be left alone is waited for, unless this is cancelled.
+        """
         location, self._location = self._location, None
-        if location is not None:
-            await give_up(self._calls, location, is_cut=self._is_cut)
+        if location is None:
+            return
+        try:
+            await self._client.limits.wait_pause()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await give_up(self._calls, location, is_cut=self._is_cut)
 
     @property
     def _terms(self) -> Terms:

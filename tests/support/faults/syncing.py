@@ -12,6 +12,7 @@ from anyio import to_thread
 from syncer.app.running import run_spec
 from syncer.app.surroundings import Surroundings
 from syncer.spec import parse_spec
+from tests.support.faults.judging import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,11 +55,36 @@ def spec_of(registries: Mapping[str, Personality], *entries: str, more: Mapping[
 
 
 async def synced(
-    text: str, base: Path, observers: Iterable[Observer] = (), *, seed: object = 0, **options: Any
+    internet: Internet,
+    text: str,
+    base: Path,
+    *observers: Observer,
+    seed: object = 0,
+    is_rerun: bool = False,
+    budget: int | None = None,
+    **options: Any,
 ) -> Report:
-    """Run the spec in ``text`` once; its paths are relative to ``base``, ``options`` are those of ``run_spec``."""
+    """Run the spec in ``text`` once, and judge it: what it breaks is among the violations of ``internet``.
+
+    Args:
+        internet: where its registries are.
+        text: the spec, whose paths are relative to ``base``.
+        base: a folder.
+        observers: hear the run.
+        seed: of Syncer's own randomness.
+        is_rerun: nothing may be written.
+        budget: requests that it may cost when nothing fails.
+        options: of ``run_spec``.
+    """
     spec = await to_thread.run_sync(lambda: parse_spec(text, file="spec.yaml", base=base, environ={}))
-    return await run_spec(spec, surroundings=surroundings(seed), observers=tuple(observers), **options)
+    judge = Judge(internet, spec)
+    report: Report | None = None
+    try:
+        report = await run_spec(spec, surroundings=surroundings(seed), observers=(judge, *observers), **options)
+    finally:
+        verdict = await to_thread.run_sync(lambda: judge.verdict(report, is_rerun=is_rerun, budget=budget))
+        internet.violations += map(str, verdict)
+    return report
 
 
 async def synced_between(
@@ -71,4 +97,4 @@ async def synced_between(
 ) -> Report:
     """Serve ``internet``, run ``entries`` between ``registries`` once, and stop serving."""
     async with internet.running():
-        return await synced(spec_of(registries, *entries), base, observers, **options)
+        return await synced(internet, spec_of(registries, *entries), base, *observers, **options)
