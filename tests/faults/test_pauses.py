@@ -63,7 +63,7 @@ def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Pa
         is_throttled.set()
         return await exchanges.TOO_MANY_SECONDS.act(struck)
 
-    async def lose(struck: Struck) -> web.StreamResponse:
+    async def lose(_struck: Struck) -> web.StreamResponse:
         await is_throttled.wait()
         await asyncio.sleep(0)
         return refusal(404, "BLOB_UNKNOWN")
