@@ -48,6 +48,7 @@ class Watcher:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._most = self._start
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self._start = self._most = Footprint.now(self._pid)
@@ -68,12 +69,16 @@ class Watcher:
             files=self._most.files - self._start.files,
         )
 
-    def _watch(self) -> None:
-        while True:
+    def look(self) -> None:
+        """Look now."""
+        with self._lock:
             now = Footprint.now(self._pid)
             self._most = Footprint(memory=max(self._most.memory, now.memory), files=max(self._most.files, now.files))
-            if self._is_over.wait(_INTERVAL):
-                return
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(_INTERVAL):
+            self.look()
+        self.look()
 
 
 def bounded(most: Footprint, bound: Footprint) -> Iterator[Violation]:
