@@ -246,8 +246,7 @@ def secrecy(history: History, course: Course, secrets: Mapping[str, Iterable[str
     number = len(history.entries)
     for name, data in course.texts.items():
         for secret, names in secrets.items():
-            hidden = base64.b64encode(secret.encode()).rstrip(b"=")[:-2]
-            if secret.encode() in data or hidden in data:
+            if any(form in data for form in forms_of(secret)):
                 said = f"a secret of {'/'.join(sorted(names))} is in {name}"
                 yield Violation(invariant="I4", text=said, number=number)
 
@@ -261,6 +260,16 @@ def _shown(exchange: Exchange) -> str:
         except (binascii.Error, UnicodeDecodeError):
             lines.append(value)
     return "\n".join(lines)
+
+
+def forms_of(secret: str) -> list[bytes]:
+    """Return what ``secret`` looks like in a text: as it is, and within base64 at each of the three offsets."""
+    forms = [secret.encode()]
+    for before in range(3):
+        data = bytes(before) + secret.encode()
+        # The characters that hold bits of the secret alone.
+        forms.append(base64.b64encode(data)[-(-before * 8 // 6) : len(data) * 8 // 6])
+    return forms
 
 
 def contents(history: History, course: Course) -> Iterator[Violation]:
@@ -354,7 +363,7 @@ def agreement(history: History, course: Course) -> Iterator[Violation]:
         elif event.outcome is TagOutcome.FAILED and _was_told(history, course, place, event.tag):
             text = f"{tag} is said to have failed, and was written, and the run could know ({event.error})"
             yield Violation(invariant="I9", text=text, number=number)
-    for text in (*_inconsistencies(course), *_overlooked(history, course)):
+    for text in (*inconsistencies(course), *_overlooked(history, course)):
         yield Violation(invariant="I9", text=text, number=number)
 
 
@@ -385,7 +394,7 @@ def _was_told(history: History, course: Course, place: Place, tag: str) -> bool:
     )
 
 
-def _inconsistencies(course: Course) -> Iterator[str]:
+def inconsistencies(course: Course) -> Iterator[str]:
     """Yield where report, events and exit code do not agree with each other."""
     report = course.report
     assert report is not None
