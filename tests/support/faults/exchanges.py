@@ -13,10 +13,11 @@ import socket
 from email.utils import formatdate
 from struct import pack
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import anyio
 from aiohttp import web
+from yarl import URL
 
 from tests.support.faults.injection import Fault
 from tests.support.personalities.history import Step, What, nobodys_doing
@@ -250,9 +251,20 @@ async def _revoked(struck: Struck) -> web.StreamResponse:
 
 _API = frozenset(Step) - {Step.TOKEN, Step.STORAGE}
 EXPIRED = Fault("401 in mid-run", _revoked, _API)
-REFUSED = answering(
-    "401", 401, _error("UNAUTHORIZED"), steps=_API, WWW_Authenticate='Bearer realm="http://tokens.invalid/token"'
-)
+
+
+async def _refused(struck: Struck) -> web.StreamResponse:
+    """Whatever is shown is not enough; the challenge is the site's own."""
+    await struck.request.content.read()
+    registry = _registry(struck)
+    action = "pull" if struck.request.method in ("GET", "HEAD") else "pull,push"
+    scope = f"repository:{struck.exchange.repository}:{action}"
+    realm = registry.tokens.realm if registry.tokens else ""
+    challenge = f'Bearer realm="{realm}",service="{registry.host}",scope="{scope}",error="invalid_token"'
+    return web.Response(status=401, body=_error("UNAUTHORIZED"), headers={"WWW-Authenticate": challenge})
+
+
+REFUSED = Fault("401", _refused, _API)
 DENIED = answering("403", 403, _error("DENIED"), steps=_API)
 
 
@@ -273,6 +285,17 @@ async def _access_token_only(struck: Struck) -> web.StreamResponse:
     return web.json_response({"access_token": document["token"]})
 
 
+async def _subset(struck: Struck) -> web.StreamResponse:
+    """A token that allows to pull, whatever was asked for."""
+    asked = parse_qsl(struck.request.raw_path.partition("?")[2])
+    pulls = [(key, f"{text.rpartition(':')[0]}:pull" if key == "scope" else text) for key, text in asked]
+    path = f"{struck.request.raw_path.partition('?')[0]}?{urlencode(pulls)}"
+    lesser = struck.request.clone(rel_url=URL(path, encoded=True))
+    lesser._message = lesser._message._replace(path=path)
+    return await struck.internet.sites[struck.exchange.site].answer(lesser)
+
+
+SUBSET = Fault("a token for less", _subset, frozenset({Step.TOKEN}))
 NO_LIFETIME = token("no expires_in", expires_in=None)
 NO_TIME = token("expires_in: 0", expires_in=0)
 ACCESS_TOKEN = Fault("access_token only", _access_token_only, frozenset({Step.TOKEN}))
@@ -329,6 +352,8 @@ def _half(data: bytes) -> bytes:
 #: The length is announced right, and does not come.
 TRUNCATED = changing("truncated", _half, length=lambda whole, _: len(whole), is_cut=True)
 SHORT = changing("short, with the length of what comes", _half)
+#: All of it, and then a reset in place of the end.
+CUT_AT_END = changing("reset after the last byte", bytes, steps=READING, length=lambda _whole, _sent: None, is_cut=True)
 CHUNKED = changing("chunked, without a length", bytes, length=lambda _whole, _sent: None)
 CHUNKED_SHORT = changing("chunked, and ends early", _half, length=lambda _whole, _sent: None)
 EXTRA = changing("extra bytes, announced", lambda data: data + b"extra")
@@ -336,6 +361,7 @@ EXTRA_CHUNKED = changing("extra bytes, chunked", lambda data: data + b"extra", l
 FLIPPED = changing("one bit flipped", _flipped)
 PADDED = changing("the second half is zeros", lambda data: _half(data) + bytes(len(data) - len(data) // 2))
 EMPTY = changing("nothing", lambda _: b"")
+FLIPPED_MANIFEST = changing("one bit flipped", _flipped, steps=frozenset({Step.MANIFEST_GET}))
 WRONG_BYTES = (SHORT, CHUNKED_SHORT, EXTRA, EXTRA_CHUNKED, FLIPPED, PADDED, EMPTY)
 
 PORTAL = answering("200, a log-in page", 200, PAGE, Content_Type="text/html; charset=utf-8")

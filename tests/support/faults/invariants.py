@@ -311,7 +311,8 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
     if course.budget is None:
         return
     made = list(_exchanges(history, course))
-    faults = sum(bool(exchange.fault) for exchange in made)
+    # Tokens that are taken back, or have run out in a pause, are refused for all that is under way.
+    faults = sum(bool(one.fault) or (one.status == 401 and "Authorization" in one.headers) for one in made)
     allowed = course.budget + faults * LADDER_COST
     if len(made) > allowed:
         text = f"{len(made)} requests, where {course.budget} and {LADDER_COST} for each of {faults} faults are allowed"
@@ -322,12 +323,13 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
     """I8: every upload that a client knows of ends by a commit or a DELETE, which the registry may refuse."""
     by_number = {exchange.number: exchange for exchange in history.seen}
     opened: dict[str, Change] = {}
+    closed: set[str] = set()
     ends = (What.SESSION_COMMITTED, What.SESSION_DELETED, What.SESSION_EXPIRED)
     for entry in history.entries[course.since : course.until]:
         if isinstance(entry, Change):
             if entry.what is What.SESSION_OPENED:
                 cause = by_number.get(entry.cause) if entry.cause is not None else None
-                if cause is not None and cause.is_success and not cause.fault:
+                if cause is not None and cause.is_success and not cause.fault and entry.site not in closed:
                     opened[f"{entry.site} {entry.name}"] = entry
             elif entry.what in ends:
                 opened.pop(f"{entry.site} {entry.name}", None)
@@ -335,6 +337,7 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
             opened.pop(f"{entry.site} {entry.reference.rpartition('/')[2]}", None)
         elif _binding(entry) > LONGEST_PAUSE:
             # Nothing more is sent there in this run, not even that.
+            closed.add(entry.site)
             opened = {name: change for name, change in opened.items() if change.site != entry.site}
     for change in opened.values():
         text = f"{change.site}/{change.repository}: {change.name} was left open"
