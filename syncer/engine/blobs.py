@@ -151,9 +151,13 @@ class BlobMover:
         try:
             async with open_group() as group, AsyncExitStack() as stack:
                 group.start_soon(begin)
+                chunks: AsyncIterator[bytes] | None = None
                 try:
                     with blamed_on(Side.SOURCE):
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
+                except SizeMismatch:
+                    # As wrong as bytes are that came: it may be one replica of several.
+                    pass
                 except SyncerError:
                     await answered.wait()
                     raise
@@ -161,7 +165,7 @@ class BlobMover:
                 if answer[0] is BlobOutcome.PRESENT:
                     self._surprising.add(target.repository)
                     self._bare.discard(target.repository)
-                return await self._finish(answer[0], blob, source, target, opened=chunks)
+                return await self._finish(answer[0], blob, source, target, opened=chunks, was_wrong=chunks is None)
         except BaseException:
             # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
             for begun in answer:
@@ -177,8 +181,12 @@ class BlobMover:
         target: Target,
         *,
         opened: AsyncIterator[bytes] | None = None,
+        was_wrong: bool = False,
     ) -> BlobOutcome:
-        """Send the blob; its first reading is of ``opened``, when it was opened already."""
+        """Send the blob; its first reading is of ``opened``, when it was opened already.
+
+        ``was_wrong`` when the source has announced another blob once.
+        """
         if isinstance(begun, BlobOutcome):
             return begun
         if await _is_shared(blob, source, target):
@@ -198,7 +206,7 @@ class BlobMover:
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
-        for is_last in (False, True):
+        for is_last in (True,) if was_wrong else (False, True):
             try:
                 with blamed_on(Side.TARGET):
                     await begun.send(opener)
