@@ -92,6 +92,7 @@ class Row:
         outcome: what comes of it.
         at: where something else comes of it.
         before: what has to happen for the step to be reached, or for the fault to matter.
+        is_reached: it is for the former.
     """
 
     fault: Fault
@@ -100,12 +101,21 @@ class Row:
     outcome: Outcome = CONVERGES
     at: Mapping[Step, Outcome] = field(default_factory=dict)
     before: tuple[tuple[Step, Fault], ...] = ()
+    is_reached: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The line of the table that it belongs to: how a step is reached makes no line of its own."""
+        return self._titled(()) if self.is_reached else self.title
 
     @property
     def title(self) -> str:
         """How the table calls it."""
+        return self._titled(self.before)
+
+    def _titled(self, before: tuple[tuple[Step, Fault], ...]) -> str:
         often = {1: "", None: ", always"}.get(self.times, f", {self.times} times")
-        earlier = "".join(f" after {fault.name}" for _, fault in self.before)
+        earlier = "".join(f" after {fault.name}" for _, fault in before)
         return f"{self.fault.name}{earlier}{often}"
 
 
@@ -182,12 +192,17 @@ class World:
     def missing(self) -> list[str]:
         """Return what did not arrive, or not as it was."""
         found = []
+        changes = list(self.internet.history.changes(What.TAG_SET))
         for repository, tag in self.samples:
             wanted = self.source.repository(repository)
             held = self.target.repository(repository)
-            digest = wanted.tags[tag]
-            if held.tags.get(tag) != digest:
-                found.append(f"{repository}:{tag} is {held.tags.get(tag)} and not {digest}")
+            # What it was when it was read: that it is one of these, and none before another, is invariant I2.
+            values = {one.content for one in changes if one.site == SOURCE and one.name == tag}
+            digest = held.tags.get(tag, "")
+            if tag not in wanted.tags:
+                continue
+            if digest not in values:
+                found.append(f"{repository}:{tag} is {digest or 'not there'}, where the source had {values}")
             elif dict(held.below(digest)) != dict(wanted.below(digest)):
                 found.append(f"{repository}:{tag} arrived with other bytes, or not whole")
         return found

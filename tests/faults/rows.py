@@ -42,6 +42,7 @@ def rows() -> Iterator[Row]:
     yield from _ranges()
     yield from _redirects()
     yield from _uploads()
+    yield from _others()
     yield from _pages()
     yield from _slow()
 
@@ -67,7 +68,15 @@ def _each(
             yield Row(fault=one, steps=usual, times=times, outcome=outcome, at=at or {}, before=before)
         for step in sorted(steps & one.steps - usual):
             earlier = REACHED_BY[step]
-            yield Row(fault=one, steps=frozenset({step}), times=times, outcome=outcome, at=at or {}, before=earlier)
+            yield Row(
+                fault=one,
+                steps=frozenset({step}),
+                times=times,
+                outcome=outcome,
+                at=at or {},
+                before=earlier,
+                is_reached=True,
+            )
 
 
 ALL = frozenset(STEPS)
@@ -103,7 +112,9 @@ def _statuses() -> Iterator[Row]:
 def _tokens() -> Iterator[Row]:
     """401 in mid-run and for ever; what a token service may leave out, or get wrong."""
     yield from _each([fault.EXPIRED], ALL)
-    yield from _each([fault.REFUSED], USUAL - {Step.MOUNT}, times=None, outcome=ends("Unauthorized", 8))
+    # To a question for referrers, 401 has been seen to mean that there is no such question (reference 1.6).
+    refused = {Step.REFERRERS: CONVERGES}
+    yield from _each([fault.REFUSED], USUAL - {Step.MOUNT}, times=None, outcome=ends("Unauthorized", 8), at=refused)
     yield from _each([fault.DENIED], USUAL - {Step.MOUNT, Step.REFERRERS}, times=None, outcome=ends("Denied", 8))
     token = frozenset({Step.TOKEN})
     yield from _each([fault.NO_LIFETIME, fault.NO_TIME, fault.ACCESS_TOKEN], token, times=None)
@@ -160,6 +171,12 @@ def _uploads() -> Iterator[Row]:
     yield from _each([fault.SESSION_EXPIRED], frozenset({Step.PATCH, Step.PUT}), times=None, outcome=ends("NotFound"))
     yield from _each([fault.MOUNTED_THEN_GONE, fault.MOUNTED_IN_WORDS], frozenset({Step.MOUNT}))
     yield from _each([fault.MOUNTED_IN_WORDS], frozenset({Step.POST}))
+
+
+def _others() -> Iterator[Row]:
+    """What somebody else does meanwhile: a tag moves or goes, at the source or at the target; a blob is collected."""
+    yield from _each([fault.TAG_MOVES, fault.TAG_MOVES_AFTER, fault.TAG_GOES], ALL)
+    yield from _each([fault.BLOB_GONE], BLOBS, times=None, outcome=ends("NotFound"))
 
 
 def _pages() -> Iterator[Row]:

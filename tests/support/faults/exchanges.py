@@ -19,6 +19,7 @@ import anyio
 from aiohttp import web
 from yarl import URL
 
+from tests.support import images
 from tests.support.faults.injection import Fault
 from tests.support.personalities.history import Step, What, nobodys_doing
 from tests.support.personalities.registry import Personality
@@ -544,6 +545,7 @@ def _origin(struck: Struck) -> str:
 LOCATION_ABSOLUTE = located("Location: absolute", lambda struck, path: f"{_origin(struck)}{path}")
 LOCATION_RELATIVE = located("Location: relative to the path", lambda _, path: f"../../../../..{path}")
 LOCATION_FRAGMENT = located("Location: with a fragment", lambda _, path: f"{path}#part")
+LOCATION_DOWNGRADED = located("Location: without TLS", lambda struck, path: f"{_origin(struck)}{path}")
 LOCATION_MISSING = located("Location: missing", lambda _struck, _path: None)
 LOCATION_NONSENSE = located("Location: nonsense", lambda _struck, _path: "http://[")
 LOCATION_METADATA = located("Location: link-local", lambda _struck, _path: "http://169.254.169.254/v2/uploads/1")
@@ -588,6 +590,27 @@ def moving(name: str, move: Callable[[], None], *, steps: frozenset[Step], is_be
     return Fault(name, act, steps)
 
 
+def _somebody(name: str, *, steps: frozenset[Step], is_gone: bool = False, is_after: bool = False) -> Fault:
+    """Return a fault in which somebody else moves the very tag that is asked for, or takes it away."""
+
+    async def act(struck: Struck) -> web.StreamResponse:
+        response = await struck.answer() if is_after else None
+        registry, repository, tag = _registry(struck), struck.exchange.repository, struck.exchange.reference
+        with nobodys_doing():
+            if is_gone:
+                registry.repository(repository).untag(tag)
+            else:
+                registry.repository(repository).keep(images.image(seed="somebody else's", layers=1), tag)
+        return response or await struck.answer()
+
+    return Fault(name, act, steps)
+
+
+_LOOKS = frozenset({Step.MANIFEST_HEAD, Step.MANIFEST_GET})
+TAG_MOVES = _somebody("somebody moves the tag, before", steps=_LOOKS | {Step.MANIFEST_PUT_TAG})
+TAG_MOVES_AFTER = _somebody("somebody moves the tag, after", steps=_LOOKS, is_after=True)
+TAG_GOES = _somebody("somebody takes the tag away, before", steps=_LOOKS, is_gone=True)
+BLOB_GONE = answering("404, no such blob", 404, _error("BLOB_UNKNOWN"), steps=BLOBS)
 SESSION_EXPIRED = Fault("session expired", _session_expired, IN_SESSION)
 MOUNTED_THEN_GONE = Fault("mounted, then collected", _mounted_then_gone, frozenset({Step.MOUNT}))
 MOUNTED_IN_WORDS = Fault("201 to a mount, and no blob", _mounted_in_words, OPENING)
