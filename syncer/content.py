@@ -107,7 +107,10 @@ class BlobSession(Protocol):
         ...
 
     async def abort(self) -> None:
-        """Give the upload up; failures are ignored."""
+        """Give the upload up; failures are ignored.
+
+        A cancellation hastens it, and does not keep it from being done: it needs no shield.
+        """
         ...
 
 

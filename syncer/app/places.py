@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, Lock, to_thread
 
 from syncer.app.mirroring import Mirroring
-from syncer.app.registries import HASTY, client_of_spec, keychain, open_unnamed, settings_of_host
+from syncer.app.registries import HASTY, client_of_spec, made_client, open_unnamed, settings_of_host
 from syncer.errors import InvalidReference, Side
 from syncer.oci.reference import PathReference, Reference, Transport, check_host
 from syncer.plan.records import LearnedChallenge
 from syncer.registry.auth.memory import Demand
-from syncer.registry.client import RegistryClient
 from syncer.registry.settings import TlsSettings
 from syncer.registry.standing import Standings
 from syncer.spec.values import LayoutSpec, RegistrySpec
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from syncer.events import Observer
     from syncer.layout.repository import LayoutRepository
     from syncer.layout.tree import LayoutTree
+    from syncer.registry.client import RegistryClient
     from syncer.registry.settings import RegistrySettings
     from syncer.registry.standing import Standing
     from syncer.registry.unfinished import UnfinishedUploads
@@ -61,8 +61,8 @@ class _SpecClients:
         self._learned = learned
         self._unfinished = unfinished
         # Two keys may mean one registry, and what guards against oneself must be one, too.
-        self._standings = Standings()
-        self._hasty = Standings(self._standings.budget, HASTY)
+        self._standings = Standings(clock=surroundings.clock, random=surroundings.random)
+        self._hasty = self._standings.with_policy(HASTY)
 
     async def declared(self, registry: RegistrySpec) -> RegistryClient:
         """Return the client of a registry of the spec."""
@@ -93,7 +93,7 @@ class _SpecClients:
         return await open_unnamed(host, self._surroundings, self._open, known, insecure=insecure)
 
     async def _open(self, settings: RegistrySettings, standing: Standing) -> RegistryClient:
-        client = RegistryClient(settings, keychain(self._surroundings), self._observer, standing=standing)
+        client = made_client(settings, self._surroundings, self._observer, standing=standing)
         return await self._stack.enter_async_context(client)
 
 
@@ -214,8 +214,8 @@ class Opened:
         self._observer = observer
         self._stack = AsyncExitStack()
         self._clients: dict[tuple[str, Reach], RegistryClient] = {}
-        self._standings = Standings()
-        self._hasty = Standings(self._standings.budget, HASTY)
+        self._standings = Standings(clock=surroundings.clock, random=surroundings.random)
+        self._hasty = self._standings.with_policy(HASTY)
         self._mirroring: Mirroring | None = None
         self._lock = Lock()
 
@@ -295,7 +295,7 @@ class Opened:
             return self._mirroring
 
     async def _enter(self, settings: RegistrySettings, standing: Standing) -> RegistryClient:
-        client = RegistryClient(settings, keychain(self._surroundings), self._observer, standing=standing)
+        client = made_client(settings, self._surroundings, self._observer, standing=standing)
         return await self._stack.enter_async_context(client)
 
     async def _connect(self, host: str, *, insecure: bool, patient: bool) -> RegistryClient:

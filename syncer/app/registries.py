@@ -83,11 +83,34 @@ def client_of_spec(
     explicit = {spec.host: credential} if (credential := _credential(spec)) else None
     settings = settings_of_spec(spec, surroundings)
     standing = standings.of(settings, spec.location) if standings else None
+    return made_client(
+        settings, surroundings, observer, explicit=explicit, standing=standing, learned=learned, unfinished=unfinished
+    )
+
+
+def made_client(
+    settings: RegistrySettings,
+    surroundings: Surroundings,
+    observer: Observer,
+    *,
+    explicit: dict[str, Credential] | None = None,
+    standing: Standing | None = None,
+    learned: Iterable[Demand] = (),
+    unfinished: UnfinishedUploads | None = None,
+) -> RegistryClient:
+    """Return a client that lives by the clocks of ``surroundings``, and finds credentials there, after ``explicit``.
+
+    Raises:
+        CredentialsError: as :func:`keychain`.
+    """
     return RegistryClient(
         settings,
         keychain(surroundings, explicit),
         observer,
         standing=standing,
+        clock=surroundings.clock,
+        wall_clock=surroundings.wall_clock,
+        random=surroundings.random,
         learned=learned,
         unfinished=unfinished,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -69,7 +68,7 @@ async def run_spec(
 
     recorder = ReportObserver()
     observer = Observers(recorder, *observers)
-    began = time.monotonic()
+    began = surroundings.clock()
     async with StateStore.open(spec.state, observer=observer) as state:
         run = await state.begin_run(spec.file)
         observer.notify(RunStarted(run=run, spec=spec.file, entries=len(spec.entries)))
@@ -94,7 +93,7 @@ async def run_spec(
             status = RunStatus.FAILED
             raise
         finally:
-            observer.notify(RunFinished(run=run, status=status, seconds=time.monotonic() - began))
+            observer.notify(RunFinished(run=run, status=status, seconds=surroundings.clock() - began))
             report = recorder.report()
             with anyio.CancelScope(shield=True):
                 await state.finish_run(run, status, _summary(report))
@@ -110,7 +109,7 @@ async def plan_spec(
     """
     recorder = ReportObserver()
     observer = Observers(recorder, *observers)
-    began = time.monotonic()
+    began = surroundings.clock()
     observer.notify(RunStarted(run="", spec=spec.file, entries=len(spec.entries)))
     async with (
         _remembered(spec) as journal,
@@ -119,7 +118,7 @@ async def plan_spec(
     ):
         actions = await SyncRun(spec.entries, places, journal, observer).plan()
     status = _status(recorder.report())
-    observer.notify(RunFinished(run="", status=status, seconds=time.monotonic() - began))
+    observer.notify(RunFinished(run="", status=status, seconds=surroundings.clock() - began))
     return Plan.of(actions, spec=spec.file), recorder.report()
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import random as random_module
 import resource
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: Open files beyond which there is no use for more; some systems allow a billion, and programs that close them all.
 _MOST_FILES = 65536
@@ -29,6 +31,9 @@ class Surroundings:
         authfile: the credential file asked for; empty for the usual ones.
         registries_conf: the ``registries.conf`` asked for, or ``off``; empty for the usual ones.
         files: how many files this process may have open; None for any number.
+        clock: seconds that only ever grow, by which registries are waited for.
+        wall_clock: seconds since the epoch.
+        random: a number from 0 to 1, by which those who wait are kept apart.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -37,6 +42,9 @@ class Surroundings:
     authfile: str = ""
     registries_conf: str = ""
     files: int | None = None
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    wall_clock: Callable[[], float] = field(default=time.time, repr=False)
+    random: Callable[[], float] = field(default=random_module.random, repr=False)
 
     @classmethod
     def of_process(cls, *, authfile: str = "", registries_conf: str = "") -> Surroundings:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import CancelScope, Event
+from anyio import Event
 
 from syncer.content import BlobOutcome, Filed, Linker, Throttled, is_able, verified
 from syncer.engine.fanout import Flights, open_group
@@ -136,8 +136,7 @@ class BlobMover:
                 async with self._slots(source, target, blob):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
-                with CancelScope(shield=True):
-                    await _give_up(begun)
+                await _give_up(begun)
                 raise
         await self.holdings.add(target.repository, [blob.digest])
         return outcome
@@ -154,9 +153,13 @@ class BlobMover:
         try:
             async with open_group() as group, AsyncExitStack() as stack:
                 group.start_soon(begin)
+                chunks: AsyncIterator[bytes] | None = None
                 try:
                     with blamed_on(Side.SOURCE):
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
+                except SizeMismatch:
+                    # As wrong as bytes are that came: it may be one replica of several.
+                    pass
                 except SyncerError:
                     await answered.wait()
                     raise
@@ -164,12 +167,11 @@ class BlobMover:
                 if answer[0] is BlobOutcome.PRESENT:
                     self._surprising.add(target.repository)
                     self._bare.discard(target.repository)
-                return await self._finish(answer[0], blob, source, target, opened=chunks)
+                return await self._finish(answer[0], blob, source, target, opened=chunks, was_wrong=chunks is None)
         except BaseException:
             # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
-            with CancelScope(shield=True):
-                for begun in answer:
-                    await _give_up(begun)
+            for begun in answer:
+                await _give_up(begun)
             raise
         raise AssertionError  # the block returns or raises
 
@@ -181,8 +183,12 @@ class BlobMover:
         target: Target,
         *,
         opened: AsyncIterator[bytes] | None = None,
+        was_wrong: bool = False,
     ) -> BlobOutcome:
-        """Send the blob; its first reading is of ``opened``, when it was opened already."""
+        """Send the blob; its first reading is of ``opened``, when it was opened already.
+
+        ``was_wrong`` when the source has announced another blob once.
+        """
         if isinstance(begun, BlobOutcome):
             return begun
         if await _is_shared(blob, source, target):
@@ -204,7 +210,7 @@ class BlobMover:
                     chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 yield meter.metered(chunks)
 
-        for is_last in (False, True):
+        for is_last in (True,) if was_wrong else (False, True):
             try:
                 with blamed_on(Side.TARGET):
                     await begun.send(opener)

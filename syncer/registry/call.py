@@ -58,9 +58,12 @@ class StreamBody:
         pass_bytes: Callable[[int], Awaitable[None]] | None = None,
         *,
         piece: int | None = None,
+        ready: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Announce ``size`` bytes of ``chunks``; each is given out once ``pass_bytes`` lets it pass.
+
+        The first waits for ``ready``: the request goes out with it, and it may have been long in coming.
 
         No more than ``piece`` bytes are given out at once, where it is set: a ceiling on bytes per
         second is to be felt as an even flow.
@@ -75,6 +78,7 @@ class StreamBody:
         self.is_started = False
         self._chunks = chunks
         self._pass_bytes = pass_bytes
+        self._ready = ready
         self.is_reading = False
         self.on_turn: OnTurn | None = None
         self._is_closed = False
@@ -103,6 +107,8 @@ class StreamBody:
             if self._piece is not None and len(chunk) > self._piece:
                 chunk, self._held = chunk[: self._piece], chunk[self._piece :]
             self._check_length(len(chunk))
+            if self._ready is not None and not self.sent:
+                await self._ready()
             if self._pass_bytes is not None:
                 await self._pass_bytes(len(chunk))
         except StopAsyncIteration:

@@ -97,10 +97,23 @@ class Standing:
 class Standings:
     """The standing of every registry of a run, and the one budget for trying again that they share."""
 
-    def __init__(self, budget: RetryBudget | None = None, policy: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        budget: RetryBudget | None = None,
+        policy: RetryPolicy | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
         self.budget = budget or RetryBudget()
         self._policy = policy
+        self._clock = clock
+        self._random = random
         self._known: dict[str, Standing] = {}
+
+    def with_policy(self, policy: RetryPolicy) -> Standings:
+        """Return others that share the budget and the clock, and try again as ``policy`` says."""
+        return Standings(self.budget, policy, clock=self._clock, random=self._random)
 
     def of(self, settings: RegistrySettings, location: str = "") -> Standing:
         """Return the standing of the registry at ``location``, which is else its host.
@@ -109,7 +122,9 @@ class Standings:
         """
         known = self._known.get(location or settings.host)
         if known is None:
-            known = self._known[location or settings.host] = Standing(settings, policy=self._policy, budget=self.budget)
+            known = self._known[location or settings.host] = Standing(
+                settings, policy=self._policy, budget=self.budget, clock=self._clock, random=self._random
+            )
         else:
             known.limits.tighten(
                 control=settings.connections,

@@ -137,8 +137,12 @@ async def connected(
     settings: RegistrySettings | None = None,
     lookup: Lookup = system_lookup,
     classify: Classifier = kind_of,
+    measures: Callable[[], float] | None = None,
 ) -> AsyncIterator[Connected]:
-    """Give a client of ``address`` over plain HTTP that never really sleeps."""
+    """Give a client of ``address`` over plain HTTP that never really sleeps.
+
+    It lives by a clock that moves when it sleeps, unless it ``measures`` what others take by another one.
+    """
     clock = Clock()
     recorder = Recorder()
     settings = settings or RegistrySettings(host=address, plain_http=True)
@@ -146,7 +150,7 @@ async def connected(
         settings,
         Keys(credential),
         recorder,
-        clock=clock,
+        clock=measures or clock,
         sleep=clock.sleep,
         wall_clock=clock,
         random=lambda: 1.0,

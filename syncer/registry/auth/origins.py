@@ -117,6 +117,7 @@ class Disclosure:
         self._own = Origin.of(call.url) if call.kind is RequestKind.TOKEN else origins.home
         self._shown = {self._own: header}
         self._renewed: set[Origin] = set()
+        self._shown_older: set[Origin] = set()
 
     def is_own(self, url: URL) -> bool:
         """Tell whether ``url`` is of the origin that the call is for."""
@@ -155,15 +156,20 @@ class Disclosure:
             if origin == self._own:
                 self._origins.own.refused(self._call.scopes, self.shown, challenges, status=status)
             return False
-        self._renewed.add(origin)
         if origin == self._own:
+            tokens, scopes = self._origins.own, self._call.scopes
             challenges = challenges or await self._origins.ping()
-            renewed = await self._origins.own.renew(self._call.scopes, self.shown, challenges, status=status)
         elif challenges and self._may_speak_to(origin):
-            used = self._shown.get(origin, "")
-            renewed = await self._origins.met(origin).renew(self._scopes(url), used, challenges, status=status)
+            tokens, scopes = self._origins.met(origin), self._scopes(url)
         else:
+            self._renewed.add(origin)
             return False
+        fetched = tokens.fetched
+        renewed = await tokens.renew(scopes, self._shown.get(origin, ""), challenges, status=status)
+        if tokens.fetched > fetched or origin in self._shown_older:
+            self._renewed.add(origin)
+        # What was known before may have been taken back together with what was refused: then a new one decides.
+        self._shown_older.add(origin)
         if renewed is None:
             return False
         self._shown[origin] = renewed

@@ -45,6 +45,9 @@ class _Flight:
 class Tokens:
     """What the requests to one origin carry, and where it comes from.
 
+    Attributes:
+        fetched: how many tokens there have been.
+
     Args:
         registry: the host that credentials are looked up for.
         home: the origin itself.
@@ -71,6 +74,7 @@ class Tokens:
         self._fetch = fetch
         self._clock = clock
         self._memory = AuthMemory(home, most_scopes=most_scopes, learned=learned)
+        self.fetched = 0
         self._flights: dict[TokenRequest, _Flight] = {}
         self._failures: dict[TokenRequest, tuple[float, SyncerError]] = {}
         #: Tokens that were fetched anew and refused no less, and until when another is not worth asking for.
@@ -233,6 +237,7 @@ class Tokens:
         token = parse_token(sent, reply.body, now, reply.headers.get("Date", ""))
         self._memory.works(sent)
         self._memory.keep(replace(token, request=request), now)
+        self.fetched += 1
 
     def _explained(self, error: StatusError | NotFound, request: TokenRequest) -> StatusError:
         realm = Origin.of(absolute(request.realm))

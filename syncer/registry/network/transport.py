@@ -8,7 +8,6 @@ has a deadline: for a connection, for the answer's headers, and by the pace of i
 from __future__ import annotations
 
 import math
-import time
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -130,9 +129,16 @@ class HttpResponse:
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, registry: str, timeouts: TimeoutSettings, *, is_blob: bool = False
+        self,
+        response: aiohttp.ClientResponse,
+        registry: str,
+        timeouts: TimeoutSettings,
+        *,
+        clock: Callable[[], float],
+        is_blob: bool = False,
     ) -> None:
         """Wrap ``response``; the body of a blob may be large, and its connection is taken over when it is read."""
+        self._clock = clock
         self._response = response
         self._registry = registry
         self.status = response.status
@@ -150,14 +156,10 @@ class HttpResponse:
         Raises:
             TransportError: when the connection fails before the end, or brings next to nothing for too long.
         """
-        began = time.monotonic()
+        began = self._clock()
         with translated(self._registry, self.method, self.url):
             part = await self._receive()
-        if (
-            part
-            and self._headway.is_too_slow(time.monotonic() - began, len(part))
-            and not self._response.content.at_eof()
-        ):
+        if part and self._headway.is_too_slow(self._clock() - began, len(part)) and not self._response.content.at_eof():
             self._response.close()
             raise Timeout(
                 f"{place(self._registry, self.url)} sends less than {self._timeouts.slowest} bytes a second",
@@ -213,13 +215,16 @@ class HttpResponse:
 class Sending:
     """One exchange; see :meth:`Transport.send`."""
 
-    __slots__ = ("_request", "_response", "_settings", "_started", "_transport")
+    __slots__ = ("_clock", "_request", "_response", "_settings", "_started", "_transport")
 
-    def __init__(self, transport: Transport, request: HttpRequest, settings: RegistrySettings, started: float) -> None:
+    def __init__(
+        self, transport: Transport, request: HttpRequest, settings: RegistrySettings, clock: Callable[[], float]
+    ) -> None:
         self._transport = transport
         self._request = request
         self._settings = settings
-        self._started = started
+        self._clock = clock
+        self._started = clock()
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> HttpResponse:
@@ -231,7 +236,7 @@ class Sending:
             self._transport.ended(request, 0, self._started)
             raise
         is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
-        return HttpResponse(response, settings.host, settings.timeouts, is_blob=is_blob)
+        return HttpResponse(response, settings.host, settings.timeouts, clock=self._clock, is_blob=is_blob)
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Let go of the connection, which is kept where the body was read, or little of it is left."""
@@ -334,7 +339,7 @@ class Transport:
         """
         if self._home is None:
             raise RegistryError(f"the client of {self._settings.host} is closed", registry=self._settings.host)
-        return Sending(self, request, self._settings, self._clock())
+        return Sending(self, request, self._settings, self._clock)
 
     def ended(self, request: HttpRequest, status: int, started: float) -> None:
         """Tell that the exchange of ``request`` is over; ``status`` is 0 when no answer came."""

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def body_of(client: RegistryClient, chunks: AsyncIterator[bytes], size: int) -> StreamBody:
     """Return a body of ``size`` bytes under the registry's ceiling on bytes per second."""
-    return StreamBody(chunks, size, client.limits.pass_bytes, piece=client.limits.piece, clock=client.clock)
+    limits = client.limits
+    ready = limits.wait_pause
+    return StreamBody(chunks, size, limits.pass_bytes, piece=limits.piece, ready=ready, clock=client.clock)
 
 
 async def delivered(client: RegistryClient, call: Call, body: StreamBody) -> Reply | SyncerError:

@@ -106,16 +106,24 @@ class UploadSession:
             while not await self._feed(opener):
                 pass
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.abort()
+            await self.abort()
             raise
 
     async def abort(self) -> None:
-        """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine."""
+        """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine.
+
+        A registry that wants to be left alone is waited for, unless this is cancelled.
+        """
         location, self._location = self._location, None
-        if location is not None and await give_up(self._calls, location, is_cut=self._is_cut):
-            # One that may be there still is left to the next run, which asks for it.
-            self._note.cross_out()
+        if location is None:
+            return
+        try:
+            await self._client.limits.wait_pause()
+        finally:
+            with anyio.CancelScope(shield=True):
+                if await give_up(self._calls, location, is_cut=self._is_cut):
+                    # One that may be there still is left to the next run, which asks for it.
+                    self._note.cross_out()
 
     @property
     def _terms(self) -> Terms:
@@ -193,10 +201,11 @@ class UploadSession:
         outcome = await self._deliver(self._calls.put(self._here, body), body)
         if isinstance(outcome, SyncerError):
             return _trouble(outcome, stage, body)
-        self._close()
         if not body.is_complete:
             raise violation(self._calls, outcome, f"before it had received more than {body.sent} of {body.size} bytes")
         await check_stored(self._calls, outcome)
+        # Not before: what an answer that cannot be believed says nothing about is to be given up.
+        self._close()
         self._learn()
         return None
 

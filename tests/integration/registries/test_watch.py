@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import aiohttp
 import pytest
-from yarl import URL
 
 from tests.support import images
+from tests.support.careless import send
 from tests.support.personalities.internet import Internet
 from tests.support.personalities.public import DockerHub, Ghcr
 from tests.support.personalities.registry import Personality
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SAMPLE = images.image(layers=1, seed="watched")
 DIGEST = str(SAMPLE.digest)
 LAYER = str(SAMPLE.descriptors()[1].digest)
 ACCEPT = "application/vnd.oci.image.manifest.v1+json"
-
-
-async def send(
-    method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
-) -> aiohttp.ClientResponse:
-    """Send one request as it is written, and return the answer with its body read."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False) as response,
-    ):
-        await response.read()
-        return response
 
 
 @pytest.mark.parametrize(

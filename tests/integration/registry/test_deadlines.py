@@ -117,7 +117,10 @@ async def test_a_blob_that_drips_is_resumed() -> None:
     async with wire(serve) as address:
         timeouts = TimeoutSettings(stall=0.05, slowest=100_000)
         settings = RegistrySettings(host=address, plain_http=True, timeouts=timeouts)
-        async with connected(address, settings=settings) as it, it.client.repository("a").fetch_blob(BLOB) as chunks:
+        async with (
+            connected(address, settings=settings, measures=time.monotonic) as it,
+            it.client.repository("a").fetch_blob(BLOB) as chunks,
+        ):
             with anyio.fail_after(5):
                 received = b"".join([chunk async for chunk in chunks])
     assert received == DATA

@@ -25,6 +25,7 @@ from tests.support import images
 from tests.support.authority import Authority
 from tests.support.observing import Recorder
 from tests.support.scripted import Keys, connected, scripted
+from tests.support.uploading import Source, Target, push
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -244,6 +245,27 @@ async def test_a_pause_that_begins_while_connecting(tmp_path: Path) -> None:
                     clock.move(6.0)
                 group.cancel_scope.cancel()
     assert server.lines == ["HEAD /v2/a/manifests/v1"]
+
+
+async def test_a_pause_that_begins_while_the_source_is_slow() -> None:
+    """An upload that has leave to go, and waits for its first bytes, does not break into a pause with them."""
+    arrived: list[float] = []
+    target = Target()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "PUT":
+            arrived.append(it.clock.now)
+        return await target.handle(request)
+
+    class Slow(Source):
+        async def _chunks(self) -> AsyncIterator[bytes]:
+            it.client.limits.pause(60)
+            yield self.data
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        began = it.clock.now
+        await push(it, Slow(b"late"))
+    assert [seconds >= began + 60 for seconds in arrived] == [True]
 
 
 async def _pump(source: SocketStream, target: SocketStream) -> None:

@@ -6,6 +6,7 @@ this process knows no others. A request finds its site by its Host header.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -13,7 +14,7 @@ import socket
 import traceback
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest import mock
 
@@ -22,20 +23,17 @@ from aiohttp import web
 
 from syncer.content import BlobOutcome
 from syncer.events import BlobFinished
+from tests.support.personalities.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-_KINDS = (
-    (r"/v2/?", "ping"),
-    (r"/v2/_catalog", "catalog"),
-    (r"/v2/.+/tags/list", "tags"),
-    (r"/v2/.+/referrers/[^/]+", "referrers"),
-    (r"/v2/.+/manifests/[^/]+", "manifest"),
-    (r"/v2/.+/blobs/uploads/", "post"),
-    (r"/v2/.+/blobs/uploads/.+", "session"),
-    (r"/v2/.+/blobs/[^/]+", "blob"),
-)
+    from tests.support.personalities.history import Exchange
+
+_FOR_EVER = 1e9
+#: Sites whose name is an address are reached by processes that know nothing of the names in here.
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 
 
 class Site(Protocol):
@@ -50,40 +48,14 @@ class Site(Protocol):
         ...
 
 
-@dataclass(kw_only=True)
-class Seen:
-    """One request, and how it was answered (0: not at all)."""
+class Interceptor(Protocol):
+    """Stands between the requests and the sites: answers itself, or lets the site, or both."""
 
-    site: str
-    site_kind: str
-    method: str
-    #: The path and query, byte for byte.
-    target: str
-    headers: Mapping[str, str] = field(repr=False)
-    status: int = 0
-
-    @property
-    def kind(self) -> str:
-        """What it was about, by method and path."""
-        if self.site_kind != "registry":
-            return self.site_kind
-        path = self.target.partition("?")[0]
-        name = next((name for pattern, name in _KINDS if re.fullmatch(pattern, path)), "other")
-        if name in ("manifest", "blob", "session"):
-            return f"{name}-{self.method.lower()}"
-        return name
-
-    @property
-    def counted_as(self) -> str:
-        """The kind, but a refusal for want of a token is a ``challenge``, and a redirect a ``hop``."""
-        if self.status == 401:
-            return "challenge"
-        if self.status in (301, 302, 303, 307, 308):
-            return "hop"
-        return self.kind
-
-    def __str__(self) -> str:
-        return f"{self.site} {self.method} {self.target} -> {self.status or 'no answer'}"
+    async def __call__(
+        self, exchange: Exchange, request: web.BaseRequest, answer: Callable[[], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse | None:
+        """Return the answer to a request, ``answer()`` is the site's; None when the connection has been dealt with."""
+        ...
 
 
 class Trap:
@@ -134,16 +106,33 @@ class Trap:
         self._released.set()
 
 
+def received_of(request: web.BaseRequest) -> int:
+    """Return the bytes of the body of ``request`` that have come in."""
+    return int(getattr(request.content, "total_bytes", 0))
+
+
 class Internet:
     """All the sites there are."""
 
     def __init__(self) -> None:
         self.sites: dict[str, Site] = {}
-        self.seen: list[Seen] = []
+        self.history = History()
         self.violations: list[str] = []
         self.trap: Trap | None = None
+        self.interceptor: Interceptor | None = None
         self.port = 0
-        self._secrets: dict[str, frozenset[str]] = {}
+        #: Each secret, and the names it may be sent to.
+        self.secrets: dict[str, frozenset[str]] = {}
+        #: How many more look-ups of a name fail.
+        self.unknown_names: Counter[str] = Counter()
+        #: Addresses that names have before the one that is served.
+        self.addresses: dict[str, tuple[str, ...]] = {}
+        self.is_over = anyio.Event()
+
+    @property
+    def seen(self) -> list[Exchange]:
+        """Every request, in order."""
+        return self.history.seen
 
     def origin(self, name: str) -> str:
         """Return the origin of the site ``name``."""
@@ -155,13 +144,13 @@ class Internet:
 
     def keep_secret(self, secret: str, *names: str) -> None:
         """Watch for ``secret``, which may be sent to the sites ``names`` and to no other."""
-        self._secrets[secret] = frozenset(names)
+        self.secrets[secret] = frozenset(names)
 
     def secrets_in(self, data: bytes) -> list[str]:
         """Return the secrets that ``data`` holds, in plain or in base64."""
         return [
             secret
-            for secret in self._secrets
+            for secret in self.secrets
             if secret.encode() in data or base64.b64encode(secret.encode()).rstrip(b"=")[:-2] in data
         ]
 
@@ -175,48 +164,61 @@ class Internet:
         return Counter(seen.counted_as for seen in self.seen[since:] if seen.site in sites)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Serve the sites until the end of the block."""
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+        """Serve the sites until the end of the block, over TLS where a context is given."""
+        self.history.clock = asyncio.get_running_loop().time
+        self.is_over = anyio.Event()
+        # A kept connection ends when the client wants it to, and not because a test moved its clock.
+        server = web.Server(self._handle, access_log=None, keepalive_timeout=_FOR_EVER)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=tls).start()
             self.port = runner.addresses[0][1]
+            for address in sorted(filter(_LOOPBACK.fullmatch, self.sites.keys() - {"127.0.0.1"})):
+                await web.TCPSite(runner, address, self.port, ssl_context=tls).start()
             with self._names():
                 yield
         finally:
+            self.is_over.set()
             with anyio.CancelScope(shield=True):
                 await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         name = request.headers.get("Host", "").rpartition(":")[0]
         site = self.sites.get(name)
-        seen = Seen(
+        seen = self.history.begin(
             site=name,
             site_kind=site.kind_of(request.raw_path.partition("?")[0]) if site else "nobody",
             method=request.method,
             target=request.raw_path,
             headers=request.headers,
         )
-        self.seen.append(seen)
         self._watch(seen)
         if site is None:
             self.violate(f"a request to nobody: {seen}")
             return web.Response(status=421)
         try:
-            response = await site.answer(request)
+            if self.interceptor is None:
+                response = await site.answer(request)
+            elif (intercepted := await self.interceptor(seen, request, partial(site.answer, request))) is not None:
+                response = intercepted
+            else:
+                # What is returned goes nowhere: the connection is closed, or its bytes have been written.
+                return web.Response(status=500)
         except (ConnectionError, web.RequestPayloadError):
             # Whoever asked has gone, or the trap has sprung.
+            seen.is_delivered = False
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=500)
         except Exception:  # noqa: BLE001 - a mistake in an imitation must fail the test, not look like a registry's 500
             self.violate(f"{seen}: the imitation failed: {traceback.format_exc()}")
             return web.Response(status=500)
-        seen.status = response.status
+        self.history.end(seen, response.status, response.headers, received_of(request))
         return response
 
-    def _watch(self, seen: Seen) -> None:
+    def _watch(self, seen: Exchange) -> None:
         """Invariant I4: no secret at an origin that it does not belong to; and no cookies (S15)."""
         if "Cookie" in seen.headers:
             self.violate(f"a cookie was sent: {seen}")
@@ -228,7 +230,7 @@ class Internet:
             except (binascii.Error, UnicodeDecodeError):
                 self.violate(f"Basic credentials that are none: {seen}")
         text = "\n".join(shown)
-        for secret, names in self._secrets.items():
+        for secret, names in self.secrets.items():
             if seen.site not in names and secret in text:
                 self.violate(f"a secret of {'/'.join(sorted(names))} was sent to {seen.site}: {seen}")
 
@@ -239,8 +241,12 @@ class Internet:
 
         def lookup(host: Any, port: Any, *args: Any, **options: Any) -> Any:
             name = host.decode() if isinstance(host, bytes) else host
-            if name in self.sites:
-                return resolve("127.0.0.1", port, *args, **options)
+            if self.unknown_names[name] > 0:
+                self.unknown_names[name] -= 1
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            if name in self.sites and not _LOOPBACK.fullmatch(name):
+                found = (*self.addresses.get(name, ()), "127.0.0.1")
+                return [one for address in found for one in resolve(address, port, *args, **options)]
             if name is not None and not re.fullmatch(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:]*|localhost", name):
                 self.violate(f"the address of {name} was asked for")
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

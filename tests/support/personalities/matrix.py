@@ -16,11 +16,11 @@ import anyio
 from syncer.events import RunStatus
 from syncer.oci.referrers import cosign_tags, fallback_tag
 from tests.support import images
+from tests.support.faults.syncing import synced
 from tests.support.personalities import clouds, products, public
 from tests.support.personalities.internet import Internet, Trap
 from tests.support.personalities.registry import Personality
 from tests.support.personalities.store import sha256
-from tests.support.world import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -282,7 +282,8 @@ class Cell:
     ) -> Report:
         """Run once."""
         observers = (self.internet.trap,) if self.internet.trap else ()
-        return await run(self.spec(targets, create=create), self.base, *observers, stop=stop)
+        text = self.spec(targets, create=create)
+        return await synced(self.internet, text, self.base, *observers, stop=stop)
 
     async def play(self, scenario: Scenario) -> Outcome:
         """Play a scenario from the start, and return what came of its last run."""

@@ -58,7 +58,7 @@ class Zot(Personality):
         """1.4: 201 from its dedupe index, whatever ``from`` says."""
         for repository in self.held.values():
             if digest in repository.blobs:
-                self.repository(call.name).blobs[digest] = repository.blobs[digest]
+                self.repository(call.name).hold_blob(digest, repository.blobs[digest])
                 return self.created(call, digest)
         return None
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from syncer.oci import media_types as mt
+from tests.support.personalities.history import What
 from tests.support.personalities.sites import Login, Storage, TokenService, basic, blob_answer, refusal
 from tests.support.personalities.store import Repository, Session, Stored, sha256
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterable
 
     from tests.support.personalities.internet import Internet
 
@@ -68,20 +71,20 @@ class Personality:
     """A registry by the book. Class attributes say what kind of registry it is, methods what it answers."""
 
     title: ClassVar[str] = "plain"
-    host: ClassVar[str] = "registry.example.com"
+    host: str = "registry.example.com"
     #: Two repositories of one registry that share content.
     repositories: ClassVar[tuple[str, str]] = ("team/app", "team/other")
     is_pull_only: ClassVar[bool] = False
-    login: ClassVar[Login] = Login()
+    login: Login = Login()
     #: The name of the token service, which may be the registry itself; empty for Basic or nothing.
-    token_host: ClassVar[str] = ""
-    token_path: ClassVar[str] = "/token"
+    token_host: str = ""
+    token_path: str = "/token"
     token_field: ClassVar[str] = "token"
     #: The storage to which downloads are redirected; empty for none.
-    storage_host: ClassVar[str] = ""
-    has_referrers: ClassVar[bool] = True
-    mounts: ClassVar[bool] = True
-    takes_single_post: ClassVar[bool] = False
+    storage_host: str = ""
+    has_referrers: bool = True
+    mounts: bool = True
+    takes_single_post: bool = False
     #: By its name; then a small blob costs one request.
     is_known_for_single_post: ClassVar[bool] = False
     #: Everything is redirected, to where a challenge of its own waits.
@@ -89,7 +92,9 @@ class Personality:
     #: The tag list gives digests too, and nothing needs asking tag by tag.
     lists_digests: ClassVar[bool] = False
     #: Tags in one page; None for all.
-    page_size: ClassVar[int | None] = None
+    page_size: int | None = None
+    #: Seconds for which a token is good.
+    token_lifetime: int = 300
 
     def __init__(self, internet: Internet) -> None:
         self.internet = internet
@@ -127,7 +132,17 @@ class Personality:
 
     def repository(self, name: str) -> Repository:
         """Return the repository, made if need be."""
-        return self.held.setdefault(name, Repository())
+        known = self.held.get(name)
+        if known is None:
+            known = self.held[name] = Repository(journal=partial(self._changed, name))
+        return known
+
+    def _changed(
+        self, repository: str, what: What, name: str, *, content: str = "", before: str = "", links: Iterable[str] = ()
+    ) -> None:
+        self.internet.history.change(
+            what, site=self.host, repository=repository, name=name, content=content, before=before, links=links
+        )
 
     def surcharge(self, role: str, scenario: str) -> Counter[str] | dict[str, int]:
         """Return the requests beyond the budget of reference 5.5 that this registry costs, and why in its docstring."""
@@ -143,6 +158,7 @@ class Personality:
             login=self.login,
             path=self.token_path,
             registry=self.host,
+            lifetime=self.token_lifetime,
             field=self.token_field,
         )
 
@@ -241,9 +257,9 @@ class Personality:
         refused = self.judge_manifest(call, stored, digest)
         if refused is not None:
             return refused
-        repository.manifests[digest] = stored
+        repository.hold_manifest(digest, stored)
         if ":" not in call.of:
-            repository.tags[call.of] = digest
+            repository.point(call.of, digest)
             if hole := repository.hole(digest):
                 self.internet.violate(f"I1: {call.name}:{call.of} was pushed without {hole}")
         headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": digest}
@@ -253,8 +269,10 @@ class Personality:
 
     def judge_manifest(self, call: Call, stored: Stored, digest: str) -> web.Response | None:
         """Return why a manifest is not taken; None when it is."""
-        if missing := self.repository(call.name).lacks(stored):
-            self.internet.violate(f"a manifest was put to {call.name} before {missing}")
+        repository = self.repository(call.name)
+        if missing := repository.lacks(stored):
+            if unexcused := [digest for digest in missing if digest not in repository.dropped]:
+                self.internet.violate(f"a manifest was put to {call.name} before {unexcused}")
             return self.lacking(missing)
         return None
 
@@ -306,6 +324,7 @@ class Personality:
         """Open an upload."""
         session = Session(name=f"upload-{next(self._numbers)}", repository=call.name)
         self.sessions[session.name] = session
+        self._changed(call.name, What.SESSION_OPENED, session.name)
         return self.accepted(session, reach=self.opening_range())
 
     def opening_range(self) -> str:
@@ -331,7 +350,7 @@ class Personality:
         data = self.repository(source).blobs.get(digest)
         if data is None:
             return None
-        self.repository(call.name).blobs[digest] = data
+        self.repository(call.name).hold_blob(digest, data)
         return self.created(call, digest)
 
     def may_read(self, call: Call, source: str) -> bool:
@@ -387,15 +406,22 @@ class Personality:
             return self.no_session()
         data = bytes(session.data) + await call.request.content.read()
         await self.internet.reach("commit")
-        self.sessions.pop(session.name, None)
+        self.end_session(session.name, What.SESSION_COMMITTED)
         return self.commit(call, call.parameter("digest"), data)
 
     def commit(self, call: Call, digest: str, data: bytes) -> web.Response:
         """Keep a blob that is what it is said to be (I5)."""
         if sha256(data) != digest:
             return refusal(400, "DIGEST_INVALID")
-        self.repository(call.name).blobs[digest] = data
+        self.repository(call.name).hold_blob(digest, data)
         return self.created(call, digest)
+
+    def end_session(self, name: str, what: What) -> bool:
+        """Forget an upload; False when there is none."""
+        session = self.sessions.pop(name, None)
+        if session is not None:
+            self._changed(session.repository, what, name)
+        return session is not None
 
     async def session_get(self, call: Call) -> web.StreamResponse:
         """Say how far an upload has come."""
@@ -406,7 +432,7 @@ class Personality:
 
     async def session_delete(self, call: Call) -> web.StreamResponse:
         """Give an upload up."""
-        if self.sessions.pop(call.of, None) is None:
+        if not self.end_session(call.of, What.SESSION_DELETED):
             return self.no_session()
         return web.Response(status=204)
 

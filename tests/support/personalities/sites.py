@@ -89,7 +89,8 @@ class TokenService:
         self.field = field
         #: The scope sets that were asked for, each time.
         self.asked: list[frozenset[str]] = []
-        self._granted: dict[str, frozenset[tuple[str, str]]] = {}
+        #: What each token allows, and until when.
+        self._granted: dict[str, tuple[frozenset[tuple[str, str]], float]] = {}
         self._numbers = itertools.count(1)
 
     def kind_of(self, path: str) -> str:
@@ -126,12 +127,17 @@ class TokenService:
 
     def allows(self, authorization: str, repository: str, action: str) -> bool:
         """Tell whether what a request carries allows ``action``."""
-        granted = self._granted.get(authorization.removeprefix("Bearer "), frozenset())
-        return (repository, action) in granted or (repository, "*") in granted
+        granted, until = self._granted.get(authorization.removeprefix("Bearer "), (frozenset(), 0.0))
+        is_good = self.internet.history.clock() < until
+        return is_good and ((repository, action) in granted or (repository, "*") in granted)
 
     def knows(self, authorization: str) -> bool:
         """Tell whether the token is one of ours."""
         return authorization.removeprefix("Bearer ") in self._granted
+
+    def revoke(self) -> None:
+        """Take back every token that was given."""
+        self._granted.clear()
 
     def _give(self, scopes: list[str]) -> web.Response:
         granted: set[tuple[str, str]] = set()
@@ -141,7 +147,7 @@ class TokenService:
             if kind == "repository":
                 granted.update((name, action) for action in actions.split(","))
         token = f"canary-token-{next(self._numbers)}-of-{self.host}"
-        self._granted[token] = frozenset(granted)
+        self._granted[token] = frozenset(granted), self.internet.history.clock() + self.lifetime
         self.internet.keep_secret(token, self.registry)
         body = {self.field: token, "expires_in": self.lifetime}
         return web.Response(body=json.dumps(body).encode(), content_type="application/json")

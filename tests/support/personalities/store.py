@@ -5,16 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from syncer.oci import Manifest
 from syncer.oci import media_types as mt
 from syncer.oci.referrers import fallback_tag, referrers_index
+from tests.support.personalities.history import What
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.support.images import Sample
+
+    class Journal(Protocol):
+        """Hears what changes in a repository."""
+
+        def __call__(
+            self, what: What, name: str, *, content: str = "", before: str = "", links: Iterable[str] = ()
+        ) -> None:
+            """Take note of a change."""
+            ...
 
 
 def sha256(data: bytes) -> str:
@@ -51,13 +61,52 @@ class Stored:
         return [entry["digest"] for entry in listed]
 
 
+def _unheard(what: What, name: str, *, content: str = "", before: str = "", links: Iterable[str] = ()) -> None:
+    """Take no note of anything."""
+
+
 @dataclass(kw_only=True)
 class Repository:
-    """One repository: blobs are its own, as in every registry that checks rights."""
+    """One repository: blobs are its own, as in every registry that checks rights.
+
+    ``dropped`` are the digests that went without anybody having asked for it, as a collection of garbage does.
+    """
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, Stored] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    journal: Journal = field(default=_unheard, repr=False)
+
+    def hold_blob(self, digest: str, data: bytes) -> None:
+        """Hold ``data`` as the blob ``digest``."""
+        self.blobs[digest] = data
+        self.dropped.discard(digest)
+        self.journal(What.BLOB_STORED, digest, content=sha256(data))
+
+    def hold_manifest(self, digest: str, stored: Stored) -> None:
+        """Hold a manifest."""
+        self.manifests[digest] = stored
+        self.dropped.discard(digest)
+        self.journal(What.MANIFEST_STORED, digest, content=sha256(stored.raw), links=stored.links())
+
+    def point(self, tag: str, digest: str) -> None:
+        """Set a tag."""
+        before = self.tags.get(tag, "")
+        self.tags[tag] = digest
+        self.journal(What.TAG_SET, tag, content=digest, before=before)
+
+    def drop(self, digest: str) -> None:
+        """Lose a blob or manifest, as a collection of garbage does."""
+        self.dropped.add(digest)
+        if self.blobs.pop(digest, None) is not None:
+            self.journal(What.BLOB_DROPPED, digest)
+        if self.manifests.pop(digest, None) is not None:
+            self.journal(What.MANIFEST_DROPPED, digest)
+
+    def untag(self, tag: str) -> None:
+        """Take a tag away."""
+        self.journal(What.TAG_DROPPED, tag, before=self.tags.pop(tag))
 
     def find(self, reference: str) -> tuple[str, Stored] | None:
         """Return what a tag or digest stands for."""
@@ -106,17 +155,17 @@ class Repository:
     def keep(self, sample: Sample, tag: str = "") -> None:
         """Hold ``sample``, as if it had been pushed long ago."""
         for blob, data in sample.blobs.items():
-            self.blobs[str(blob)] = data
+            self.hold_blob(str(blob), data)
         for manifest in sample.manifests:
-            self.manifests[str(manifest.digest)] = Stored.of(manifest.raw, manifest.media_type)
+            self.hold_manifest(str(manifest.digest), Stored.of(manifest.raw, manifest.media_type))
         if tag:
-            self.tags[tag] = str(sample.digest)
+            self.point(tag, str(sample.digest))
 
     def list_under_tag(self, subject: Manifest, referrer: Manifest) -> None:
         """Write the list that clients keep where there is no referrers API."""
         raw = referrers_index([referrer.descriptor])
-        self.manifests[sha256(raw)] = Stored.of(raw, mt.OCI_INDEX)
-        self.tags[fallback_tag(subject.digest)] = sha256(raw)
+        self.hold_manifest(sha256(raw), Stored.of(raw, mt.OCI_INDEX))
+        self.point(fallback_tag(subject.digest), sha256(raw))
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncer.app import places
+from syncer.app import registries
 from syncer.app.places import Opened, Reach
 from syncer.app.registries import client_of_spec, settings_of_host, settings_of_spec
 from syncer.app.surroundings import Surroundings
@@ -138,7 +138,7 @@ async def test_the_command_line_can_trust_hosts(monkeypatch: pytest.MonkeyPatch)
             given.append(settings)
             super().__init__(settings, *rest, **options)
 
-    monkeypatch.setattr(places, "RegistryClient", Noting)
+    monkeypatch.setattr(registries, "RegistryClient", Noting)
     async with Opened(BARE, Recorder()) as opened:
         await opened.client("a.example", Reach(trusted_hosts=("storage.internal",)))
     assert [settings.trusted_hosts for settings in given] == [("storage.internal",)]

@@ -1,0 +1,85 @@
+"""What is given up while a registry wants to be left alone is given up all the same, later."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import anyio
+from aiohttp import web
+
+from syncer.events import RunStatus
+from syncer.registry import RegistryClient, RegistrySettings
+from tests.support import images
+from tests.support.faults import exchanges
+from tests.support.faults.injection import Fault, Injector, Struck
+from tests.support.faults.model import Model
+from tests.support.faults.syncing import synced_between
+from tests.support.faults.virtual_time import virtually
+from tests.support.observing import Recorder
+from tests.support.personalities.history import Step, What
+from tests.support.personalities.internet import Internet
+from tests.support.personalities.sites import refusal
+from tests.support.scripted import Clock, Connected, Keys, scripted
+from tests.support.uploading import Source, Target, methods, push
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_session_that_is_replaced_in_a_pause_is_deleted() -> None:
+    """An upload that starts over while its registry has asked for a minute of quiet deletes what it leaves behind."""
+    target = Target(trouble={"PUT": [web.Response(status=503)]})
+
+    async def main() -> str:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "HEAD":
+                # As when another request was told so.
+                client.limits.pause(60)
+            return await target.handle(request)
+
+        clock = asyncio.get_running_loop().time
+        async with scripted(handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True)
+            client = RegistryClient(settings, Keys(), Recorder(), clock=clock)
+            async with client:
+                await push(Connected(client, Clock(), Recorder()), Source(b"again"))
+            return methods(server.lines)
+
+    assert virtually(main()) == "POST PUT HEAD DELETE POST PUT"
+
+
+def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Path) -> None:
+    """A blob that the source has lost, while the target has asked for a week of seconds, leaves no upload open."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example")
+    lost, other = (images.image(layers=1, seed=seed) for seed in ("lost", "other"))
+    missing = str(lost.manifest.layers[0].digest)
+    source.keep("app", lost, "lost")
+    source.keep("app", other, "other")
+    is_throttled = anyio.Event()
+
+    async def throttle(struck: Struck) -> web.StreamResponse | None:
+        is_throttled.set()
+        return await exchanges.TOO_MANY_SECONDS.act(struck)
+
+    async def lose(_struck: Struck) -> web.StreamResponse:
+        await is_throttled.wait()
+        await asyncio.sleep(0)
+        return refusal(404, "BLOB_UNKNOWN")
+
+    injector = Injector(internet)
+    injector.at(Step.BLOB_GET, Fault("lost", lose), times=None, when=lambda one: one.reference == missing)
+    injector.at(
+        Step.POST,
+        Fault("throttled", throttle),
+        nth=1,
+        when=lambda one: missing.replace(":", "%3A") not in one.target,
+    )
+    entry = "name: e, from: source/app, to: target/app"
+    report = virtually(synced_between(internet, {"source": source, "target": target}, [entry], tmp_path))
+    assert report.status is RunStatus.FAILED
+    assert [failure.tag for failure in report.failures] == ["lost"]
+    assert not internet.violations
+    assert not target.sessions
+    assert list(internet.history.changes(What.SESSION_DELETED))
