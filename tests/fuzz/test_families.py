@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 #: Inputs of each family under ``make torture``; a socket, a file or a parser of YAML takes milliseconds for each.
-_MANY = 2000
+_MANY = 1000
 
 
 @pytest.fixture
