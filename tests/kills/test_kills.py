@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from tests.kills import planted
 from tests.kills.copying import PLACES, Copy
-from tests.kills.crashes import Job, Tally, every, some, spread
+from tests.kills.crashes import Job, Point, Tally, every, some, spread
 from tests.kills.jobs import jobs
 from tests.kills.migrating import Migrate, TornMigrate
 from tests.kills.mirroring import Mirror
@@ -82,6 +82,7 @@ async def test_a_planted_defect_is_found(tmp_path: Path, plant: Callable[[], Non
 
 def test_spread() -> None:
     """Failpoints are spread evenly from a start that the seed chooses; there are no more of them than there are."""
-    assert list(spread(100, count=4, seed=0)) == [1, 26, 51, 76]
-    assert list(spread(100, count=4, seed=7)) == [8, 33, 58, 83]
-    assert list(spread(3, count=10, seed=5)) == [1, 2, 3]
+    counts = {"a": 60, "b": 40}
+    assert spread(counts, count=4, seed=0) == [Point(1, "a"), Point(26, "a"), Point(51, "a"), Point(16, "b")]
+    assert spread(counts, count=4, seed=7) == [Point(8, "a"), Point(33, "a"), Point(58, "a"), Point(23, "b")]
+    assert spread({"a": 3}, count=10, seed=5) == [Point(1, "a"), Point(2, "a"), Point(3, "a")]
