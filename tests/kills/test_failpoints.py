@@ -58,6 +58,7 @@ def windows(target: Path) -> Iterator[str]:
         yield "all is done"
 
 
+@pytest.mark.slow
 async def test_a_process_dies_at_its_failpoint(tmp_path: Path) -> None:
     """It dies of SIGKILL at the number given, of SIGXFSZ beyond the size given, and else counts what it passes."""
     await fill(tmp_path / "source.tar")
