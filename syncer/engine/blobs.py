@@ -114,7 +114,8 @@ class BlobMover:
         else:
             with self._in_registry.lead(blob.digest):
                 async with self._slots(source, target, blob):
-                    if target.repository in self._bare and not doubted:
+                    # A place on this machine says at once what it has: reading ahead of its answer would save nothing.
+                    if target.repository in self._bare and not doubted and not is_able(target, Linker):
                         outcome = await self._begin_and_read(blob, source, target)
                     else:
                         begun = await _begin(target, blob, "")

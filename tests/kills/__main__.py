@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TITLES = ("job", "killed", "converged", "committed sent again", "in flight, most", "median", "requests over")
 _WIDTHS = (32, 8, 11, 22, 17, 11, 13)
 _LEGEND = """\
-A kill each time at the next failpoint, until the job survives; then it is run again.
+Killed at each failpoint of each kind, until it survives them; after each kill it is run again.
 committed sent again: bytes of blobs that the place they are sent to had; in flight: other bytes that were moved twice.
 requests over: the most that a run after a kill asked for beyond its budget (reference 5.5)."""
 
@@ -37,7 +37,7 @@ def _line(texts: Sequence[object]) -> str:
 
 def _row(tally: Tally) -> str:
     most, median = tally.resent
-    converged = f"{len(tally.crashes) - len(tally.failed)}/{len(tally.crashes)}"
+    converged = sum(crash.converged for crash in tally.deaths)
     return _line((tally.job, len(tally.deaths), converged, tally.repeated, most, f"{median:.0f}", tally.over))
 
 

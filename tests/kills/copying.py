@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from tests.kills.crashes import Crash
-from tests.kills.registries import Remembering, remembering
+from tests.kills.crashes import COUNTED, NOWHERE, Crash, Point
+from tests.kills.registries import Remembering, blobs_read, remembering
 from tests.support import images
 from tests.support.forks import Order
 from tests.support.layouts import Layout, leftovers, read_dir, read_layout, read_with_journal
 from tests.support.world import fill
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from tests.support.forks import Forks
@@ -100,14 +99,14 @@ class Copy:
         """What the table calls it."""
         return self._place.title
 
-    async def count(self, forks: Forks, folder: Path) -> int:
+    async def count(self, forks: Forks, folder: Path) -> Mapping[str, int]:
         """Copy once, without dying."""
         async with self._source(forks, folder) as source:
-            ended = await forks.run(self._order(source, folder))
+            ended = await forks.run(self._order(source, folder, at=COUNTED))
             assert ended.code == 0, ended
             return ended.points
 
-    async def crash(self, forks: Forks, folder: Path, at: int) -> Crash:
+    async def crash(self, forks: Forks, folder: Path, at: Point) -> Crash:
         """Copy, die, look, and copy again."""
         crash = Crash(at=at)
         async with self._source(forks, folder) as source:
@@ -123,14 +122,14 @@ class Copy:
             crash.problems += await self._check(folder, is_final=True)
             crash.requests = len(source.records) - asked
             crash.budget = self._budget(held)
-            before, after = self._read(source, 0, asked), self._read(source, asked)
-            crash.repeated = sum(count for digest, count in after.items() if digest in held)
-            crash.resent = sum(min(count, before[digest]) for digest, count in after.items() if digest not in held)
+            before, after = blobs_read(source.records[:asked]), blobs_read(source.records[asked:])
+            crash.repeated = sum(count for (_, digest), count in after.items() if digest in held)
+            crash.resent = sum(min(count, before[blob]) for blob, count in after.items() if blob[1] not in held)
         return crash
 
-    def _order(self, source: Remembering, folder: Path, *, at: int = 0) -> Order:
+    def _order(self, source: Remembering, folder: Path, *, at: Point = NOWHERE) -> Order:
         arguments = ("copy", f"docker://{source.host}/app:{TAG}", self._place.reference(TAG), "--quiet")
-        return Order(arguments=arguments, folder=str(folder), at=at)
+        return Order(arguments=arguments, folder=str(folder), at=at.number, kind=at.kind)
 
     @asynccontextmanager
     async def _source(self, forks: Forks, folder: Path) -> AsyncIterator[Remembering]:
@@ -171,12 +170,3 @@ class Copy:
         blobs = {str(digest) for sample in self._samples for digest in sample.blobs}
         listed = len(manifests) if self._place.tagged else 0
         return 1 + len(manifests) + listed + len(blobs - held)
-
-    @staticmethod
-    def _read(source: Remembering, start: int, end: int | None = None) -> Counter[str]:
-        """Return the bytes of each blob that were read from the source."""
-        read: Counter[str] = Counter()
-        for record in source.records[start:end]:
-            if "/blobs/" in record.path:
-                read[record.path.rpartition("/")[2]] += record.bytes_out
-        return read

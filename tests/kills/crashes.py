@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import statistics
 from dataclasses import dataclass, field
@@ -11,10 +12,25 @@ from anyio import Path as AsyncPath
 from anyio import to_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.support.forks import Forks
+
+
+@dataclass(frozen=True)
+class Point:
+    """A failpoint: the instant number ``number`` of one kind."""
+
+    number: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number}"
+
+
+#: Where a job that is not to die does so; and one that is not either, and counts its failpoints.
+NOWHERE, COUNTED = Point(0, ""), Point(0, "count")
 
 
 @dataclass(kw_only=True)
@@ -22,7 +38,7 @@ class Crash:
     """One process that was killed, and what the next one made of what it left.
 
     Attributes:
-        at: the failpoint, or the bytes that no file could outgrow.
+        at: the failpoint.
         survived: it came to its end before it came to the failpoint.
         problems: what is not as it should be: something incomplete, lost, left behind, not converged.
         repeated: bytes that were moved again although they had been committed before the crash; must be 0.
@@ -31,7 +47,7 @@ class Crash:
         budget: the most that it may ask for.
     """
 
-    at: int
+    at: Point
     survived: bool = False
     problems: list[str] = field(default_factory=list)
     repeated: int = 0
@@ -61,12 +77,12 @@ class Job(Protocol):
     #: The distance of the failpoints of a whole loop.
     step: int
 
-    async def crash(self, forks: Forks, folder: Path, at: int) -> Crash:
+    async def crash(self, forks: Forks, folder: Path, at: Point) -> Crash:
         """Do the job in the empty ``folder``, die at the failpoint ``at``, go on, and say what came of it."""
         ...
 
-    async def count(self, forks: Forks, folder: Path) -> int:
-        """Do the job in the empty ``folder`` without dying, and return how many failpoints it passed."""
+    async def count(self, forks: Forks, folder: Path) -> Mapping[str, int]:
+        """Do the job in the empty ``folder`` without dying, and return how many failpoints of each kind it passed."""
         ...
 
 
@@ -119,12 +135,14 @@ class Tally:
 
 
 async def every(job: Job, forks: Forks, folder: Path, *, stride: int = 1) -> Tally:
-    """Kill the job at each of its failpoints, or at each ``stride``-th, one after the other, until it survives."""
+    """Kill the job at each of its failpoints, or at each ``stride``-th; with those of a kind until it survives them."""
     tally = Tally(job=job.name)
-    at = 1
-    while not (tally.crashes and tally.crashes[-1].survived):
-        tally.crashes.append(await _crash(job, forks, folder, at))
-        at += job.step * stride
+    for kind in await job.count(forks, await _fresh(folder, "count")):
+        number, survived = 1, False
+        while not survived:
+            tally.crashes.append(await _crash(job, forks, folder, Point(number, kind)))
+            survived = tally.crashes[-1].survived
+            number += job.step * stride
     return tally
 
 
@@ -133,24 +151,24 @@ async def some(job: Job, forks: Forks, folder: Path, *, count: int, seed: int, u
 
     With ``until_failed``, the first crash after which something is wrong is the last.
     """
-    counted = await _fresh(folder, "count")
-    points = await job.count(forks, counted)
+    counts = await job.count(forks, await _fresh(folder, "count"))
     tally = Tally(job=job.name)
-    for at in spread(points, count=count, seed=seed):
-        tally.crashes.append(await _crash(job, forks, folder, at))
+    for point in spread(counts, count=count, seed=seed):
+        tally.crashes.append(await _crash(job, forks, folder, point))
         if until_failed and tally.failed:
             break
     return tally
 
 
-def spread(points: int, *, count: int, seed: int) -> Sequence[int]:
-    """Return ``count`` of the numbers from 1 to ``points``, evenly apart, shifted by ``seed``."""
-    step = max(1, points // count)
-    return range(1 + seed % step, points + 1, step)[:count]
+def spread(counts: Mapping[str, int], *, count: int, seed: int) -> list[Point]:
+    """Return ``count`` of the failpoints of all kinds, evenly apart, shifted by ``seed``."""
+    points = [Point(number, kind) for kind, most in counts.items() for number in range(1, most + 1)]
+    step = max(1, len(points) // count)
+    return points[seed % step :: step][:count]
 
 
-async def _crash(job: Job, forks: Forks, folder: Path, at: int) -> Crash:
-    place = await _fresh(folder, str(at))
+async def _crash(job: Job, forks: Forks, folder: Path, at: Point) -> Crash:
+    place = await _fresh(folder, re.sub("[^a-z0-9]+", "-", str(at)))
     crash = await job.crash(forks, place, at)
     if crash.converged:
         await to_thread.run_sync(shutil.rmtree, place)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.kills.copying import PLACES, Copy
+from tests.kills.filling import Fill
 from tests.kills.migrating import Migrate, TornMigrate, earlier_versions
 from tests.kills.mirroring import Mirror
 from tests.kills.serving import Serve
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def jobs() -> Iterator[Callable[[], Job]]:
     """Yield what makes each job; making one takes a while, and belongs in a thread."""
     yield Mirror
+    yield Fill
     for place in PLACES:
         yield partial(Copy, place)
     yield Serve

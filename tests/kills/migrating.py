@@ -15,12 +15,14 @@ from syncer.layout.repository import LayoutRepository
 from syncer.layout.tree import LayoutTree
 from syncer.state.schema import migrate
 from syncer.state.statements import read_migrations
-from tests.kills.crashes import Crash
+from tests.kills.crashes import COUNTED, NOWHERE, Crash, Point
 from tests.support import images
 from tests.support.forks import Order
 from tests.support.transfer import push
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.support.forks import Ended, Forks
 
 _FIRST = Path(__file__).parents[1] / "unit" / "state" / "version1.sql"
@@ -39,6 +41,7 @@ _ROWS = 400
 _OPCODES = 100
 #: SQLite makes its shared memory this long at once: a shorter bound on files kills there, and nowhere else.
 _SHARED_MEMORY = 32 * 1024
+_BYTES = "bytes"
 _ASIDE = "state.db.corrupt-*"
 #: What no migration may lose, whatever the tables are called by then.
 _KEPT = {
@@ -112,23 +115,23 @@ class Migrate:
         """What the table calls it."""
         return f"state, version {self.version}" if self.version else "state, new"
 
-    def order(self, folder: Path, *, at: int = 0) -> Order:
+    def order(self, folder: Path, at: Point = NOWHERE) -> Order:
         """Return the run that dies at the failpoint ``at``."""
-        return Order(arguments=_COMMAND, folder=str(folder), at=at, opcodes=_OPCODES)
+        return Order(arguments=_COMMAND, folder=str(folder), at=at.number, kind=at.kind, opcodes=_OPCODES)
 
-    async def count(self, forks: Forks, folder: Path) -> int:
+    async def count(self, forks: Forks, folder: Path) -> Mapping[str, int]:
         """Run once, without dying."""
         await self._prepare(folder)
-        ended = await forks.run(self.order(folder))
+        ended = await forks.run(self.order(folder, COUNTED))
         assert ended.code == 0, ended
         return ended.points
 
-    async def crash(self, forks: Forks, folder: Path, at: int) -> Crash:
+    async def crash(self, forks: Forks, folder: Path, at: Point) -> Crash:
         """Run, die, look at what the file says, and run again."""
         crash = Crash(at=at)
         await self._prepare(folder)
         before = await self._read(folder)
-        first = await forks.run(self.order(folder, at=at))
+        first = await forks.run(self.order(folder, at))
         crash.survived = not first.was_killed
         after = await self._read(folder)
         crash.problems += after.problems
@@ -182,19 +185,19 @@ class TornMigrate(Migrate):
         """What the table calls it."""
         return f"{super().name}, torn writes"
 
-    def order(self, folder: Path, *, at: int = 0) -> Order:
-        """Return the run in which no file outgrows ``at`` bytes, beyond what SQLite always needs."""
-        size = _SHARED_MEMORY + at if at else 0
+    def order(self, folder: Path, at: Point = NOWHERE) -> Order:
+        """Return the run in which no file outgrows so many bytes, beyond what SQLite always needs."""
+        size = _SHARED_MEMORY + at.number if at.number else 0
         return Order(arguments=_COMMAND, folder=str(folder), size=size)
 
-    async def count(self, forks: Forks, folder: Path) -> int:
+    async def count(self, forks: Forks, folder: Path) -> Mapping[str, int]:
         """Find the bytes that are enough, by doubling."""
         size = self.step
         while True:
             place = folder / str(size)
             await self._prepare(place)
-            if not (await forks.run(self.order(place, at=size))).was_killed:
-                return size
+            if not (await forks.run(self.order(place, Point(size, _BYTES)))).was_killed:
+                return {_BYTES: size}
             size *= 2
 
 

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from syncer.errors import NotFound
 from syncer.events import RunStatus
 from syncer.layout.store import LayoutStore
 from syncer.oci.referrers import cosign_tags
-from tests.kills.crashes import Crash
+from tests.kills.crashes import COUNTED, Crash, Point
 from tests.kills.registries import Remembering, incomplete, remembering
 from tests.support import images
 from tests.support.forks import Order
-from tests.support.layouts import leftovers, read_tree
+from tests.support.layouts import Layout, leftovers, read_tree
 from tests.support.world import fill, spec_between
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 APP, OTHER = "mirror/app", "mirror/other"
 ENTRIES = (f"name: app, from: source/app, to: target/{APP}", f"name: other, from: source/other, to: target/{OTHER}")
-_COMMAND = ("run", "spec.yaml", "--quiet", "--output", "json")
+COMMAND = ("run", "spec.yaml", "--quiet", "--output", "json")
 
 
 class Corpus:
@@ -102,11 +101,9 @@ class Stored:
         for repository in (APP, OTHER):
             blobs = [path async for path in anyio.Path(root, repository).glob("blobs/sha256/*")]
             content[repository] = frozenset(f"sha256:{blob.name}" for blob in blobs)
-            try:
+            tags[repository] = {}
+            if await anyio.Path(root, repository, "oci-layout").exists():
                 store = await LayoutStore.open(root / repository)
-            except NotFound:
-                tags[repository] = {}
-            else:
                 tags[repository] = {tag: str(digest) for tag, digest in store.tag_digests(store.tags()).items()}
         return cls(content=content, tags=tags)
 
@@ -126,39 +123,39 @@ class Mirror:
         self._corpus = Corpus()
         self._templates: Path | None = None
 
-    async def count(self, forks: Forks, folder: Path) -> int:
+    async def count(self, forks: Forks, folder: Path) -> Mapping[str, int]:
         """Run once, without dying."""
         async with self._registries(folder):
-            ended = await forks.run(Order(arguments=_COMMAND, folder=str(folder)))
+            ended = await forks.run(Order(arguments=COMMAND, folder=str(folder), kind=COUNTED.kind))
             assert ended.code == 0, ended
             return ended.points
 
-    async def crash(self, forks: Forks, folder: Path, at: int) -> Crash:
+    async def crash(self, forks: Forks, folder: Path, at: Point) -> Crash:
         """Run, die, run again, and once more to see that nothing is left to do."""
         crash = Crash(at=at)
         async with self._registries(folder) as (source, target):
-            first = await forks.run(Order(arguments=_COMMAND, folder=str(folder), at=at))
+            first = await forks.run(Order(arguments=COMMAND, folder=str(folder), at=at.number, kind=at.kind))
             crash.survived = not first.was_killed
             await target.settled()
             await source.settled()
             asked, done = len(source.records), len(target.records)
             stored = await Stored.of(folder / "target")
-            again = await forks.run(Order(arguments=_COMMAND, folder=str(folder)))
+            again = await forks.run(Order(arguments=COMMAND, folder=str(folder)))
             crash.requests = len(source.records) + len(target.records) - asked - done
             crash.budget = self._budget(stored)
-            crash.problems += _ended(again, RunStatus.DONE)
+            crash.problems += wrong_with(again)
             crash.problems += incomplete(target.records, self._corpus.needed())
             received = target.uploads(done)
             crash.repeated = sum(count for (name, digest), count in received.items() if digest in stored.content[name])
             crash.resent = target.uploads().total() - self._streamed(await Stored.of(folder / "target"))
             written = len(target.records)
-            crash.problems += _ended(await forks.run(Order(arguments=_COMMAND, folder=str(folder))), RunStatus.DONE)
+            crash.problems += wrong_with(await forks.run(Order(arguments=COMMAND, folder=str(folder))))
             crash.problems += [
                 f"a third run asks {record.method} {record.path}"
                 for record in target.records[written:]
                 if record.method not in ("GET", "HEAD")
             ]
-        crash.problems += await to_thread.run_sync(self._check, folder)
+        crash.problems += await to_thread.run_sync(wrong_in_the_end, self._corpus, folder)
         return crash
 
     @asynccontextmanager
@@ -207,24 +204,26 @@ class Mirror:
         blobs = {str(digest): len(data) for sample in samples for digest, data in sample.blobs.items()}
         return sum(size for digest, size in blobs.items() if digest in stored.anywhere)
 
-    def _check(self, folder: Path) -> list[str]:
-        """Look at all that is on the disk in the end."""
-        found = [f"left behind: {name}" for name in leftovers(folder)]
-        layouts = read_tree(folder / "target")
-        for repository, tags in self._corpus.tags().items():
-            layout = layouts[repository]
-            found += layout.problems
-            if layout.tags != tags:
-                found.append(f"{repository} has {layout.tags} in place of {tags}")
-        found += [f"left behind: {path.name}" for path in folder.glob("state.db?*") if path.name != "state.db.lock"]
-        with closing(sqlite3.connect(folder / "state.db")) as connection:
-            runs = [status for (status,) in connection.execute("SELECT status FROM runs ORDER BY number")]
-            if runs[-2:] != ["done", "done"] or not set(runs[:-2]) <= {"interrupted", "done"}:
-                found.append(f"the state has runs {runs}")
-        return found
+
+def wrong_in_the_end(corpus: Corpus, folder: Path) -> list[str]:
+    """Look at all that is on the disk when the last run is over; this blocks."""
+    found = [f"left behind: {name}" for name in leftovers(folder)]
+    layouts = read_tree(folder / "target")
+    for repository, tags in corpus.tags().items():
+        layout = layouts.get(repository, Layout())
+        found += layout.problems
+        if layout.tags != tags:
+            found.append(f"{repository} has {layout.tags} in place of {tags}")
+    found += [f"left behind: {path.name}" for path in folder.glob("state.db?*") if path.name != "state.db.lock"]
+    with closing(sqlite3.connect(folder / "state.db")) as connection:
+        runs = [status for (status,) in connection.execute("SELECT status FROM runs ORDER BY number")]
+        if runs[-2:] != ["done", "done"] or not set(runs[:-2]) <= {"interrupted", "done"}:
+            found.append(f"the state has runs {runs}")
+    return found
 
 
-def _ended(ended: Ended, status: RunStatus) -> list[str]:
+def wrong_with(ended: Ended, status: RunStatus = RunStatus.DONE) -> list[str]:
+    """Say how a run ended, when that is not as it must."""
     if ended.code:
         return [f"exit code {ended.code}: {ended.err}"]
     found = json.loads(ended.out)["status"]

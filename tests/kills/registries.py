@@ -13,10 +13,11 @@ from syncer.layout.tree import LayoutTree
 from syncer.server import RegistryServer, RequestRecord, ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
 _UPLOAD = re.compile(r"/v2/(?P<repository>.+)/blobs/uploads/(?P<session>[^/]*)")
+_BLOB = re.compile(r"/v2/(?P<repository>.+)/blobs/(?P<digest>[^/]+:[^/]+)")
 _MANIFEST = re.compile(r"/v2/(?P<repository>.+)/manifests/(?P<reference>[^/]+)")
 _REFUSED = range(400, 499)
 
@@ -65,6 +66,15 @@ async def remembering(root: Path) -> AsyncIterator[Remembering]:
             yield Remembering(server, records)
     finally:
         await tree.close()
+
+
+def blobs_read(records: Sequence[RequestRecord]) -> Counter[tuple[str, str]]:
+    """Return the bytes that were read of each blob, by repository and digest, of ``records`` of a registry."""
+    read: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        if match := _BLOB.fullmatch(record.path):
+            read[match["repository"], match["digest"]] += record.bytes_out
+    return read
 
 
 def incomplete(records: list[RequestRecord], needed: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:

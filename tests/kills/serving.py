@@ -11,14 +11,15 @@ import aiohttp
 import anyio
 from anyio import to_thread
 
-from tests.kills.crashes import Crash
+from tests.kills.crashes import COUNTED, NOWHERE, Crash, Point
 from tests.kills.pushing import CROWD, CROWDED, Client, Promises, Refused, Script
 from tests.kills.registries import remembering
 from tests.support.forks import Order
-from tests.support.layouts import leftovers, read_tree, read_with_journal
+from tests.support.layouts import Layout, leftovers, read_tree, read_with_journal
 from tests.support.world import fill
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.support.forks import Ended, Forks, Running
@@ -41,15 +42,15 @@ class Serve:
         """What the table calls it."""
         return "registry serve" if len(self._scripts) == 1 else f"registry serve, {len(self._scripts)} clients"
 
-    async def count(self, forks: Forks, folder: Path) -> int:
+    async def count(self, forks: Forks, folder: Path) -> Mapping[str, int]:
         """Serve once, without dying."""
         play = await self._prepare(folder)
-        ended = await play.serve(forks)
+        ended = await play.serve(forks, at=COUNTED)
         assert ended.code == 0, ended
         assert not play.problems, play.problems
         return ended.points
 
-    async def crash(self, forks: Forks, folder: Path, at: int) -> Crash:
+    async def crash(self, forks: Forks, folder: Path, at: Point) -> Crash:
         """Serve, die, look, serve again, and let the clients go on where they were."""
         crash = Crash(at=at)
         play = await self._prepare(folder)
@@ -142,11 +143,12 @@ class _Play:
         self._folder = folder
         self._servers = 0
 
-    async def serve(self, forks: Forks, *, at: int = 0) -> Ended:
+    async def serve(self, forks: Forks, *, at: Point = NOWHERE) -> Ended:
         """Start a server, let the clients play until it dies or all is done, and end it."""
         self._servers += 1
         log = f".server-{self._servers}"
-        running = await forks.start(Order(arguments=_COMMAND, folder=str(self._folder), at=at, log=log))
+        order = Order(arguments=_COMMAND, folder=str(self._folder), at=at.number, kind=at.kind, log=log)
+        running = await forks.start(order)
         url = await _address(running)
         if url:
             played = await asyncio.gather(*(part.play(url) for part in self.parts), return_exceptions=True)
@@ -172,12 +174,13 @@ class _Play:
             if not part.is_done:
                 self.problems.append(f"the client of {part.script.app} is not done")
             for repository in (part.script.app, part.script.other):
-                found, expected = layouts[repository].tags, part.promises.tags_of(repository)
+                found, expected = layouts.get(repository, Layout()).tags, part.promises.tags_of(repository)
                 if found != expected:
                     self.problems.append(f"{repository} has {found} in place of {expected}")
         pushed = [str(part.script.crowded.digest) for part in self.parts]
-        if layouts[CROWD].tags.get(CROWDED) not in pushed:
-            self.problems.append(f"the tag that all pushed stands for {layouts[CROWD].tags.get(CROWDED)}")
+        crowded = layouts.get(CROWD, Layout()).tags.get(CROWDED)
+        if crowded not in pushed:
+            self.problems.append(f"the tag that all pushed stands for {crowded}")
         self.problems += [f"left behind: {name}" for name in await to_thread.run_sync(leftovers, self._folder)]
 
 

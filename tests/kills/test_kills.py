@@ -10,9 +10,10 @@ from anyio import to_thread
 
 from tests.kills import planted
 from tests.kills.copying import PLACES, Copy
-from tests.kills.crashes import Job, Tally, every, some, spread
+from tests.kills.crashes import Job, Point, Tally, every, some, spread
+from tests.kills.filling import Fill
 from tests.kills.jobs import jobs
-from tests.kills.migrating import Migrate, TornMigrate
+from tests.kills.migrating import Migrate
 from tests.kills.mirroring import Mirror
 from tests.kills.serving import Serve
 from tests.support.forks import forking
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: Failpoints of each job in the sample of every day; ``make kills`` and ``make torture`` play all of them.
+#: The jobs of every day, and how many failpoints of each; ``make kills`` and ``make torture`` play all of all.
+SAMPLED: tuple[Callable[[], Job], ...] = (
+    Mirror,
+    Fill,
+    lambda: Copy(PLACES[0]),
+    lambda: Copy(PLACES[1]),
+    Serve,
+    lambda: Migrate(1),
+)
 SAMPLE = 2
 
 
@@ -37,13 +46,13 @@ def check(tally: Tally) -> None:
     assert tally.deaths
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_sample_of_failpoints(tmp_path: Path) -> None:
-    """Each job is killed at a few of its failpoints, and all is well after each."""
+    """Jobs of each sort are killed at a few of their failpoints, and all is well after each."""
     async with forking() as forks:
-        for number, make in enumerate(await to_thread.run_sync(lambda: list(jobs()))):
+        for number, make in enumerate(SAMPLED):
             job = await to_thread.run_sync(make)
-            if isinstance(job, TornMigrate):
-                continue  # to find out how many failpoints it has takes longer than they do
             check(await some(job, forks, tmp_path / str(number), count=SAMPLE, seed=number))
 
 
@@ -82,6 +91,7 @@ async def test_a_planted_defect_is_found(tmp_path: Path, plant: Callable[[], Non
 
 def test_spread() -> None:
     """Failpoints are spread evenly from a start that the seed chooses; there are no more of them than there are."""
-    assert list(spread(100, count=4, seed=0)) == [1, 26, 51, 76]
-    assert list(spread(100, count=4, seed=7)) == [8, 33, 58, 83]
-    assert list(spread(3, count=10, seed=5)) == [1, 2, 3]
+    counts = {"a": 60, "b": 40}
+    assert spread(counts, count=4, seed=0) == [Point(1, "a"), Point(26, "a"), Point(51, "a"), Point(16, "b")]
+    assert spread(counts, count=4, seed=7) == [Point(8, "a"), Point(33, "a"), Point(58, "a"), Point(23, "b")]
+    assert spread({"a": 3}, count=10, seed=5) == [Point(1, "a"), Point(2, "a"), Point(3, "a")]

@@ -10,8 +10,10 @@ counts, over all its threads:
   mkdir, truncate): as it is about to be made; a write once more when half of its bytes are written;
 * every few opcodes of SQLite, within statements and transactions.
 
-At the instant whose number was given the process sends itself SIGKILL. The numbers of a job are about
-the same from one run to the next, not exactly: threads take turns as they like.
+Each kind of instant is counted by itself: the events, the opcodes, and the system calls of each place in Syncer
+that makes them. At the instant whose kind and number were given the process sends itself SIGKILL. Threads take
+turns as they like, so the numbers of one kind are not exactly the same from one run to the next, and all kinds
+together would be still less so: a window that opens once, for one call, could be missed.
 
 A bound on the size of files (:func:`bound`) reaches what lies within SQLite's own writes: the kernel ends
 the process with SIGXFSZ, as abruptly, in the middle of the write that goes beyond.
@@ -29,10 +31,12 @@ import sqlite3
 import sys
 import threading
 from asyncio import base_events, selector_events
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 #: Calls that change names or lengths, or wait until a change is on the disk.
 _CALLS = (
@@ -56,10 +60,11 @@ _CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 class Failpoints:
     """The instants of one process, counted; nothing is counted before :meth:`install`."""
 
-    def __init__(self, at: int, *, opcodes: int) -> None:
-        """Die at the instant number ``at``, never when that is 0; SQLite counts once in ``opcodes``."""
-        self.passed = 0
+    def __init__(self, at: int, kind: str, *, opcodes: int) -> None:
+        """Die at the instant number ``at`` of ``kind``, never when that is 0; SQLite counts once in ``opcodes``."""
+        self.passed: Counter[str] = Counter()
         self._at = at
+        self._kind = kind
         self._opcodes = opcodes
         self._counting = threading.Lock()
         self._is_doomed = False
@@ -75,15 +80,15 @@ class Failpoints:
         self._watch_loop()
         sys.addaudithook(self._audit)
 
-    def reach(self) -> bool:
+    def reach(self, kind: str) -> bool:
         """Count an instant; True when it is the one to die at."""
         with self._counting:
-            self.passed += 1
-            return self.passed == self._at
+            self.passed[kind] += 1
+            return kind == self._kind and self.passed[kind] == self._at
 
-    def point(self) -> None:
+    def point(self, kind: str) -> None:
         """Count an instant, and do not return when it is the one."""
-        if self.reach():
+        if self.reach(kind):
             _die()
 
     # ---------------------------------------------------------------- system calls
@@ -91,7 +96,7 @@ class Failpoints:
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
         def counted(*arguments: Any, **options: Any) -> Any:
-            self.point()
+            self.point(_place(call.__name__))
             return call(*arguments, **options)
 
         return counted
@@ -100,7 +105,7 @@ class Failpoints:
         @functools.wraps(call)
         def counted(path: Any, flags: int, *arguments: Any, **options: Any) -> Any:
             if flags & _CHANGING:
-                self.point()
+                self.point(_place("open"))
             return call(path, flags, *arguments, **options)
 
         return counted
@@ -108,8 +113,9 @@ class Failpoints:
     def _torn(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
         def torn(handle: int, data: Any, *arguments: Any) -> Any:
-            self.point()
-            if self.reach():
+            place = _place(call.__name__)
+            self.point(place)
+            if self.reach(f"{place}, half done"):
                 call(handle, _half(data), *arguments)
                 _die()
             return call(handle, data, *arguments)
@@ -121,14 +127,14 @@ class Failpoints:
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         # A file object; what os.open opens has no mode, and was counted there.
         if event == "open" and isinstance(arguments[1], str) and not set(arguments[1]).isdisjoint("wxa+"):
-            self.point()
+            self.point(_place("open"))
 
     def _watched_database(self, connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
         @functools.wraps(connect)
         def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
-            self.point()
+            self.point("connect")
             connection = connect(*arguments, **options)
-            connection.set_progress_handler(self.point, self._opcodes)
+            connection.set_progress_handler(lambda: self.point("opcodes"), self._opcodes)
             return connection
 
         return connected
@@ -141,9 +147,8 @@ class Failpoints:
 
         def counted(loop: asyncio.AbstractEventLoop, events: list[Any]) -> None:
             for _ in events:
-                self.point()
-                # Both are counted here, so that the two of one event follow each other.
-                self._is_doomed = self.reach() or self._is_doomed
+                self.point("event")
+                self._is_doomed = self.reach("event, done with") or self._is_doomed
             process(loop, events)
 
         def watched(loop: base_events.BaseEventLoop) -> None:
@@ -157,9 +162,9 @@ class Failpoints:
         sys.modules["uvloop"] = None  # type: ignore[assignment]  # how the import system notes what cannot be imported
 
 
-def arm(at: int = 0, *, opcodes: int = 50) -> Failpoints:
-    """Let this process die at the instant number ``at``; with 0 it only counts."""
-    points = Failpoints(at, opcodes=opcodes)
+def arm(at: int = 0, kind: str = "", *, opcodes: int = 50) -> Failpoints:
+    """Let this process die at the instant number ``at`` of ``kind``; with 0 it only counts."""
+    points = Failpoints(at, kind, opcodes=opcodes)
     points.install()
     return points
 
@@ -170,6 +175,17 @@ def bound(size: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def _place(call: str) -> str:
+    """Name ``call`` with the two functions of Syncer that lead to it."""
+    names: list[str] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and len(names) < 2:
+        if frame.f_globals.get("__name__", "").startswith("syncer."):
+            names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return " < ".join([call, *names])
 
 
 def _half(data: Any) -> Any:

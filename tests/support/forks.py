@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import syncer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 #: What a command imports as it goes, besides Syncer's own modules.
 _WARM = (
@@ -48,7 +48,8 @@ class Order:
     Attributes:
         arguments: after the name of the program.
         folder: its working directory, its home, and where ``.out`` and ``.err`` are written.
-        at: the failpoint to die at; 0 for none.
+        at: the number of the failpoint to die at; 0 for none.
+        kind: and its kind; without a number, the failpoints are only counted.
         opcodes: how many opcodes of SQLite make a failpoint.
         size: bytes that no file may outgrow; 0 for no bound.
         log: where the output goes, in ``folder``.
@@ -58,6 +59,7 @@ class Order:
     arguments: Sequence[str]
     folder: str
     at: int = 0
+    kind: str = ""
     opcodes: int = 50
     size: int = 0
     log: str = ".run"
@@ -66,10 +68,10 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command line ended: its exit code, or a negative signal; the failpoints it passed when it survived."""
+    """How a command line ended: its exit code, or a negative signal; the failpoints of each kind when it survived."""
 
     code: int
-    points: int
+    points: Mapping[str, int]
     out: str
     err: str
 
@@ -108,7 +110,7 @@ class Running:
             points = self.path.with_suffix(".points")
             return Ended(
                 code=code,
-                points=int(points.read_text()) if points.exists() else 0,
+                points=json.loads(points.read_text()) if points.exists() else {},
                 out=self.path.read_text(),
                 err=self.path.with_suffix(".err").read_text(),
             )
@@ -121,13 +123,13 @@ class Forks:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        #: ``module:function`` that is called in each child which is to die: a defect, to see whether it is found.
+        #: ``module:function`` that is called in each child which is to die, or counts: a defect that is to be found.
         self.plant = ""
         self._running: list[Running] = []
 
     async def start(self, order: Order) -> Running:
         """Start a command line."""
-        if order.at or order.size:
+        if order.at or order.size or order.kind:
             order = replace(order, plant=self.plant)
         running = Running(order)
         self._running.append(running)
@@ -203,14 +205,14 @@ def _work(order: Order) -> NoReturn:
     if order.plant:
         module, _, name = order.plant.partition(":")
         getattr(importlib.import_module(module), name)()
-    points = failpoints.arm(order.at, opcodes=order.opcodes)
+    points = failpoints.arm(order.at, order.kind, opcodes=order.opcodes)
     if order.size:
         failpoints.bound(order.size)
     code = 70
     try:
         code = main(list(order.arguments))
         sys.stdout.flush()
-        log.with_suffix(".points").write_text(str(points.passed))
+        log.with_suffix(".points").write_text(json.dumps(points.passed))
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -14,14 +14,18 @@ from syncer.engine.holdings import Holdings
 from syncer.engine.journal import MemoryJournal
 from syncer.errors import ConnectionFailed, DigestMismatch, NotFound, RateLimitReached, Side, StateError
 from syncer.events import BlobFinished, BlobProgress
+from syncer.layout.repository import LayoutRepository
+from syncer.layout.tree import LayoutTree
 from syncer.oci import Descriptor, Digest
 from tests.support import images
 from tests.support.memory import MemoryRegistry, MemoryRepository, MemorySession, Operation
 from tests.support.observing import Recorder
+from tests.support.transfer import push_blob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
 DATA = images.random_bytes(1000)
 BLOB = images.blob(DATA)
@@ -280,6 +284,17 @@ async def test_a_repository_that_has_a_blob_after_all_is_asked_first_from_then_o
         mover.expect_bare("a")
     assert source.counts() == {"blob-get": 1}
     assert target.counts() == {"blob-post": 5}
+
+
+async def test_a_place_on_this_machine_is_asked_first(tmp_path: Path) -> None:
+    """What a layout has already, after a kill for example, is not read at all: its answer costs no round trip."""
+    source, _, mover = ready()
+    tree = LayoutTree(tmp_path, durable=False)
+    target = LayoutRepository(tree, "a")
+    await push_blob(target, BLOB, DATA)
+    await mover.ensure(BLOB, source.repository("a"), target)
+    assert source.counts() == {}
+    await tree.close()
 
 
 async def test_a_blob_that_is_doubted_is_not_read_ahead() -> None:
