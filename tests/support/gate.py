@@ -61,7 +61,11 @@ class Gate:
             if self._answer is not None:
                 return self._answer()
             await self._opened.wait()
-        return await self._forwarded(request)
+        try:
+            return await self._forwarded(request)
+        except ConnectionError:
+            # Its client went away while it was held up: nobody reads this answer.
+            return web.Response(status=500)
 
     async def _forwarded(self, request: web.BaseRequest) -> web.StreamResponse:
         url = f"http://{self.behind}{request.raw_path}"

@@ -51,6 +51,7 @@ def passwords(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.torture
 def test_a_clock_that_jumps_during_a_run(serve: Serve, tmp_path: Path) -> None:
     """Tokens and deadlines do not notice: everything arrives, at the requests of a run whose clock is steady."""
     counts = []

@@ -25,11 +25,14 @@ from tests.support.observing import Recorder
 from tests.support.world import spec_between
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
 
-    from tests.integration.cli.conftest import Serve
+    from tests.integration.cli.conftest import Ran, Serve
+
+    Syncer = Callable[..., Ran]
 
 NO_SPACE = 9
 SAMPLE = image(seed="full", layers=1, size=300_000)
@@ -42,11 +45,11 @@ EVERYTHING = "from: source/app, to: target/app"
     [
         pytest.param(0, marks=pytest.mark.torture, id="not a byte"),
         pytest.param(4096, marks=pytest.mark.torture, id="not a page of the log"),
-        pytest.param(32768, id="before the run"),
+        pytest.param(32768, marks=pytest.mark.torture, id="before the run"),
         pytest.param(60000, id="in the middle"),
     ],
 )
-def test_a_state_file_that_may_not_grow(serve: Serve, tmp_path: Path, most: int) -> None:
+def test_a_state_file_that_may_not_grow(serve: Serve, syncer: Syncer, tmp_path: Path, most: int) -> None:
     """Whenever the state can be written no further, the run ends with 9 and says so; the next one goes on."""
     spec = tmp_path / "spec.yaml"
     with serve("source", CONTENT) as source, serve("target") as target:
@@ -54,13 +57,14 @@ def test_a_state_file_that_may_not_grow(serve: Serve, tmp_path: Path, most: int)
         done = finished("run", spec, limits={FILE_SIZE: most})
         assert done.returncode == NO_SPACE, done.stderr
         assert f"no space is left for the state file {tmp_path / 'state.db'}." in done.stderr
-        again = finished("run", spec, "--output", "json")
-    assert again.returncode == 0, again.stderr
-    tags = json.loads(again.stdout)["totals"]["tags"]
+        again = syncer("run", spec, "--output", "json")
+    assert again.code == 0, again.err
+    tags = json.loads(again.out)["totals"]["tags"]
     assert tags["copied"] + tags["in-sync"] == len(CONTENT)
 
 
-def test_a_state_on_a_disk_that_fills_up(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+@pytest.mark.torture
+def test_a_state_on_a_disk_that_fills_up(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
     """A disk that is full in the middle of a run, or before it, is told of; once there is room the run is finished."""
     spec = tmp_path / "spec.yaml"
     with (
@@ -79,11 +83,11 @@ def test_a_state_on_a_disk_that_fills_up(serve: Serve, portal: BlockingPortal, t
             _, err = ended(process)
         assert process.returncode == NO_SPACE, err
         assert f"no space is left for the state file {var / 'state.db'}." in err
-        still = finished("run", spec)
-        assert (still.returncode, "no space is left" in still.stderr) == (NO_SPACE, True)
+        still = syncer("run", spec)
+        assert (still.code, "no space is left" in still.error) == (NO_SPACE, True)
         filling.unlink()
-        again = finished("run", spec, "--output", "json")
-    assert again.returncode == 0, again.stderr
+        again = syncer("run", spec, "--output", "json")
+    assert again.code == 0, again.err
 
 
 async def test_a_lock_on_a_full_disk_is_let_go(tmp_path: Path) -> None:
@@ -99,8 +103,10 @@ async def test_a_lock_on_a_full_disk_is_let_go(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("kind", ["oci", "oci-archive", pytest.param("dir", marks=pytest.mark.torture)])
-def test_a_target_that_may_not_grow(serve: Serve, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["oci", *(pytest.param(kind, marks=pytest.mark.torture) for kind in ("oci-archive", "dir"))]
+)
+def test_a_target_that_may_not_grow(serve: Serve, syncer: Syncer, tmp_path: Path, kind: str) -> None:
     """A copy to disk that there is no room for exits with 9, leaves no part of a blob, and can be repeated."""
     place = tmp_path / "images" / "app"
     place.parent.mkdir()
@@ -111,13 +117,13 @@ def test_a_target_that_may_not_grow(serve: Serve, tmp_path: Path, kind: str) -> 
         assert f"no space left at {place}" in done.stderr
         assert "ulimit -f" in done.stderr
         assert not [file for file in place.parent.rglob("*") if file.is_file() and file.stat().st_size > 10_000]
-        again = finished("copy", f"{source.host}/app:v1", reference)
-    assert (again.returncode, again.stdout) == (0, f"{SAMPLE.digest}\n")
+        again = syncer("copy", f"{source.host}/app:v1", reference)
+    assert (again.code, again.out) == (0, f"{SAMPLE.digest}\n")
     if kind == "oci":
         assert assert_valid(place) == {".": {"v1": SAMPLE.digest}}
 
 
-def test_a_run_into_a_layout_on_a_small_disk(serve: Serve, tmp_path: Path) -> None:
+def test_a_run_into_a_layout_on_a_small_disk(serve: Serve, syncer: Syncer, tmp_path: Path) -> None:
     """What fits is there whole, what does not fit is listed, and with more room the rest is brought, and only that."""
     spec = tmp_path / "spec.yaml"
     with tmpfs(tmp_path / "usb", "800k") as usb, serve("source", CONTENT) as source:
@@ -125,31 +131,31 @@ def test_a_run_into_a_layout_on_a_small_disk(serve: Serve, tmp_path: Path) -> No
         text = spec_between(source.host, source.host, "from: source/app, to: usb/app", layout=str(usb))
         # One blob after the other: side by side, parts of all could take the room of every one of them.
         spec.write_text(text.replace("plain_http: true}", "plain_http: true, limits: {connections: 1}}"))
-        done = finished("run", spec, "--output", "json")
-        report = json.loads(done.stdout)
-        assert done.returncode == NO_SPACE, done.stderr
+        done = syncer("run", spec, "--output", "json")
+        report = json.loads(done.out)
+        assert done.code == NO_SPACE, done.err
         assert {failure["error"] for failure in report["failures"]} == {"StorageFull"}
         ((_, arrived),) = assert_valid(usb).items()
         assert 0 < len(arrived) < len(CONTENT)
         assert len(arrived) + len(report["failures"]) == len(CONTENT)
         filling.unlink()
-        again = finished("run", spec, "--output", "json")
-        assert again.returncode == 0, again.stderr
-        assert json.loads(again.stdout)["totals"]["tags"]["copied"] == len(report["failures"])
+        again = syncer("run", spec, "--output", "json")
+        assert again.code == 0, again.err
+        assert json.loads(again.out)["totals"]["tags"]["copied"] == len(report["failures"])
         assert len(assert_valid(usb)["app"]) == len(CONTENT)
 
 
-def test_a_report_on_a_full_disk(serve: Serve, tmp_path: Path) -> None:
+def test_a_report_on_a_full_disk(serve: Serve, syncer: Syncer, tmp_path: Path) -> None:
     """A report that cannot be written is 9, after the run was done and shown; an older report stays as it was."""
     spec = tmp_path / "spec.yaml"
     with tmpfs(tmp_path / "var", "64k") as var, serve("source", CONTENT) as source, serve("target") as target:
         (var / "report.json").write_text("of yesterday")
         fill(var)
         spec.write_text(spec_between(source.host, target.host, EVERYTHING))
-        done = finished("run", spec, "--output", "json", "--report", var / "report.json")
-        assert done.returncode == NO_SPACE, done.stderr
-        assert json.loads(done.stdout)["status"] == "done"
-        assert f"{var / 'report.json'} cannot be written: No space left on device" in done.stderr
+        done = syncer("run", spec, "--output", "json", "--report", var / "report.json")
+        assert done.code == NO_SPACE, done.err
+        assert json.loads(done.out)["status"] == "done"
+        assert f"{var / 'report.json'} cannot be written: No space left on device" in done.err
         assert (var / "report.json").read_text() == "of yesterday"
         assert sorted(file.name for file in var.iterdir()) == ["filling", "report.json"]
 
@@ -173,23 +179,23 @@ def test_credentials_on_a_full_disk(serve: Serve, tmp_path: Path) -> None:
     assert "CANARY" not in done.stderr
 
 
-def test_a_registry_on_a_full_disk(serve: Serve, tmp_path: Path) -> None:
+def test_a_registry_on_a_full_disk(serve: Serve, syncer: Syncer, tmp_path: Path) -> None:
     """Pushes are refused in words that clients understand; what is there is served and can be deleted, which heals."""
     with tmpfs(tmp_path / "disk", "900k") as disk, serve("source", {**CONTENT, "big:v1": SAMPLE}) as source:
         with started("registry", "serve", disk / "tree", "--listen", "127.0.0.1:0") as process:
             address = line_of(process.stdout).split("http://")[1].strip()
             for tag in ("v0", "v1"):
-                assert finished("copy", f"{source.host}/app:{tag}", f"{address}/app:{tag}").returncode == 0
+                assert syncer("copy", f"{source.host}/app:{tag}", f"{address}/app:{tag}").code == 0
             filling = fill(disk, leave=200_000)
-            refused = finished("copy", f"{source.host}/big:v1", f"{address}/big:v1")
-            assert refused.returncode == NO_SPACE, refused.stderr
-            assert "507" in refused.stderr
+            refused = syncer("copy", f"{source.host}/big:v1", f"{address}/big:v1")
+            assert refused.code == NO_SPACE, refused.err
+            assert "507" in refused.error
             assert set(assert_valid(disk / "tree")["app"]) == {"v0", "v1"}
             fill(disk)
-            assert finished("inspect", f"{address}/app:v0").returncode == 0
-            assert finished("delete", f"{address}/app:v0").returncode == 0
+            assert syncer("inspect", f"{address}/app:v0").code == 0
+            assert syncer("delete", f"{address}/app:v0").code == 0
             filling.unlink()
-            assert finished("copy", f"{source.host}/big:v1", f"{address}/big:v1").returncode == 0
+            assert syncer("copy", f"{source.host}/big:v1", f"{address}/big:v1").code == 0
             process.terminate()
             _, err = ended(process)
         assert process.returncode == 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_a_file_system_without_shared_memory(
-    serve: Serve, tmp_path: Path, without_shared_memory: dict[str, str]
+    serve: Serve, syncer: Syncer, tmp_path: Path, without_shared_memory: dict[str, str]
 ) -> None:
     """Where memory cannot be shared the state does without a log, and says so once in each run.
 
@@ -93,7 +94,7 @@ def test_a_file_system_without_shared_memory(
     spec = tmp_path / "spec.yaml"
     with serve("source", CONTENT) as source, serve("target") as target:
         spec.write_text(spec_between(source.host, target.host, EVERYTHING))
-        report_of(finished("run", spec, "--output", "json"))
+        assert syncer("run", spec).code == 0
         with closing(sqlite3.connect(tmp_path / "state.db")) as other:
             assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         looked = finished("status", spec, "--output", "json", env=without_shared_memory)
@@ -112,8 +113,8 @@ def test_a_file_system_without_shared_memory(
         assert report_of(moved)["totals"]["tags"]["in-sync"] == 1
         with closing(sqlite3.connect(tmp_path / "state.db")) as other:
             assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        back = finished("run", spec, "--output", "json")
-    assert report_of(back)["notices"] == []
+        back = syncer("run", spec, "--output", "json")
+    assert (back.code, json.loads(back.out)["notices"]) == (0, [])
     with closing(sqlite3.connect(tmp_path / "state.db")) as other:
         assert other.execute("SELECT status FROM runs").fetchall() == [("done",)] * 3
 
@@ -139,27 +140,25 @@ async def test_a_system_that_knows_of_no_shared_memory(tmp_path: Path, monkeypat
     assert [notice.text for notice in recorder.of(Notice)] == [NO_LOG]
 
 
-def test_a_read_only_file_system(serve: Serve, tmp_path: Path) -> None:
+def test_a_read_only_file_system(serve: Serve, syncer: Syncer, tmp_path: Path) -> None:
     """A run needs to write its state, and says what keeps it; plan and status do without."""
     spec, folder = tmp_path / "spec.yaml", tmp_path / "var"
     folder.mkdir()
     with serve("source", CONTENT) as source, serve("target") as target:
         text = spec_between(source.host, target.host, EVERYTHING)
         spec.write_text(text.replace("./state.db", str(folder / "state.db")))
-        report_of(finished("run", spec, "--output", "json"))
+        assert syncer("run", spec).code == 0
         with read_only(folder):
-            refused = finished("run", spec)
-            plan, status = finished("plan", spec), finished("status", spec)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert f"the state file {folder / 'state.db'} cannot be used: Read-only file system" in refused.stderr
-        assert (plan.returncode, status.returncode) == (0, 0), plan.stderr + status.stderr
+            refused = syncer("run", spec)
+            plan, status = syncer("plan", spec), syncer("status", spec)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"the state file {folder / 'state.db'} cannot be used: Read-only file system" in refused.error
+        assert (plan.code, status.code) == (0, 0), plan.err + status.err
         assert sorted(file.name for file in folder.iterdir()) == ["state.db", "state.db.lock"]
 
 
-@pytest.mark.parametrize(
-    "forbidden",
-    [pytest.param("folder", marks=pytest.mark.torture), pytest.param("file", marks=pytest.mark.torture), "lock"],
-)
+@pytest.mark.torture
+@pytest.mark.parametrize("forbidden", ["folder", "file", "lock"])
 def test_a_user_who_may_not_write(serve: Serve, tmp_path: Path, forbidden: str) -> None:
     """Whichever of folder, file and lock another user left behind unwritable is refused with 2 and a hint."""
     command: tuple[str, ...] = SYNCER
@@ -254,22 +253,23 @@ def test_a_directory_in_place_of_the_file(syncer: Syncer, tmp_path: Path) -> Non
     assert sorted(file.name for file in tmp_path.iterdir()) == ["spec.yaml", "state.db"]
 
 
-@pytest.mark.parametrize(("place", "code"), [("state", 2), ("layout", 1)])
-def test_a_file_system_without_locks(serve: Serve, tmp_path: Path, place: str, code: int) -> None:
+@pytest.mark.parametrize("place", ["state", "layout"])
+def test_a_file_system_without_locks(
+    serve: Serve, syncer: Syncer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     """Where the system has no locks (NFS without its lock service), nothing is written, and the way out is told."""
     spec = tmp_path / "spec.yaml"
-    script = (
-        "import errno, fcntl, os, sys\n"
-        "def refuse(*_): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))\n"
-        "fcntl.flock = refuse\n"
-        "from syncer.cli import main; sys.exit(main())"
-    )
-    command = (sys.executable, "-c", script)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
     with serve("source", CONTENT) as source, serve("target") as target:
         spec.write_text(spec_between(source.host, target.host, EVERYTHING))
         arguments = ("run", spec) if place == "state" else ("copy", f"{source.host}/app:v1", f"oci:{tmp_path}/img:v1")
-        done = finished(*arguments, command=command)
-        assert not [record for record in target.requests if record.method not in ("GET", "HEAD")]
-    assert (done.returncode, done.stdout) == (code, "")
-    assert "cannot be locked: No locks available. Put the " in done.stderr
-    assert "on a local disk; this file system has no locks." in done.stderr
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", refuse)
+            done = syncer(*arguments)
+        assert target.requests == []
+    assert (done.code, done.out) == (2 if place == "state" else 1, "")
+    assert "cannot be locked: No locks available. Put the " in done.error
+    assert "on a local disk; this file system has no locks." in done.error

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from tests.support.commands import PATIENCE, ended, finished, line_of, started, until_line
+from tests.support.commands import PATIENCE, ended, line_of, started, until_line
 from tests.support.gate import Gate, gate
 from tests.support.images import image
 from tests.support.world import spec_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
 
-    from tests.integration.cli.conftest import Serve
+    from tests.integration.cli.conftest import Ran, Serve
+
+    Syncer = Callable[..., Ran]
 
 STOPPED = 75
 #: More tags than are asked for one by one, so that the target is listed.
@@ -67,11 +69,11 @@ def assert_reported(out: str, status: str) -> dict[str, Any]:
     return report
 
 
-def assert_goes_on(spec: Path) -> None:
+def assert_goes_on(syncer: Syncer, spec: Path) -> None:
     """Check that another run does what is left."""
-    again = finished("run", spec, "--output", "json")
-    assert again.returncode == 0, again.stderr
-    tags = assert_reported(again.stdout, "done")["totals"]["tags"]
+    again = syncer("run", spec, "--output", "json")
+    assert again.code == 0, again.err
+    tags = assert_reported(again.out, "done")["totals"]["tags"]
     assert tags["copied"] + tags["in-sync"] == TAGS
 
 
@@ -93,19 +95,21 @@ def test_a_signal_before_there_is_anything_to_stop(number: signal.Signals) -> No
 
 
 @pytest.mark.parametrize(
-    ("number", "watched"),
+    "case",
     [
-        pytest.param(signal.SIGTERM, r"GET .*/tags/list", marks=pytest.mark.torture),
-        pytest.param(signal.SIGTERM, r"POST .*/blobs/uploads/", marks=pytest.mark.torture),
-        (signal.SIGTERM, r"(PATCH|PUT) .*/blobs/uploads/"),
-        (signal.SIGHUP, r"(PATCH|PUT) .*/blobs/uploads/"),
-        pytest.param(signal.SIGTERM, r"PUT .*/manifests/", marks=pytest.mark.torture),
+        "SIGTERM (PATCH|PUT) .*/blobs/uploads/",
+        "SIGHUP (PATCH|PUT) .*/blobs/uploads/",
+        pytest.param("SIGTERM GET .*/tags/list", marks=pytest.mark.torture),
+        pytest.param("SIGTERM POST .*/blobs/uploads/", marks=pytest.mark.torture),
+        pytest.param("SIGTERM PUT .*/manifests/", marks=pytest.mark.torture),
     ],
 )
 def test_a_signal_while_the_target_does_not_answer(
-    serve: Serve, portal: BlockingPortal, tmp_path: Path, number: signal.Signals, watched: str
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path, case: str
 ) -> None:
     """Whatever was waited for is given up: 75, a whole report, no session left open, and the next run goes on."""
+    name, watched = case.split(" ", 1)
+    number = signal.Signals[name]
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(watched)
         with started("run", spec, "--output", "json") as process:
@@ -119,11 +123,11 @@ def test_a_signal_while_the_target_does_not_answer(
         if not watched.startswith("POST"):
             # A POST that nobody answered may open its session later; all others were told of theirs.
             assert sessions(tmp_path) == []
-        assert_goes_on(spec)
+        assert_goes_on(syncer, spec)
 
 
 @pytest.mark.torture
-def test_a_signal_during_a_pause(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+def test_a_signal_during_a_pause(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
     """A registry that asks to wait for a minute is not waited for."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"HEAD|GET", lambda: web.Response(status=429, headers={"Retry-After": "60"}))
@@ -134,7 +138,7 @@ def test_a_signal_during_a_pause(serve: Serve, portal: BlockingPortal, tmp_path:
         assert process.returncode == STOPPED, err
         assert_reported(out, "interrupted")
         portal.call(before.open)
-        assert_goes_on(spec)
+        assert_goes_on(syncer, spec)
 
 
 def test_a_signal_during_a_connect_that_hangs(serve: Serve, tmp_path: Path) -> None:
@@ -178,7 +182,9 @@ def test_a_signal_while_a_credential_helper_hangs(serve: Serve, tmp_path: Path, 
         os.kill(number, 0)
 
 
-def test_a_signal_while_the_state_cannot_be_written(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+def test_a_signal_while_the_state_cannot_be_written(
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path
+) -> None:
     """A stop waits for the state, which somebody else has locked for a moment, and notes how the run ended."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"PUT .*/manifests/")
@@ -196,10 +202,10 @@ def test_a_signal_while_the_state_cannot_be_written(serve: Serve, portal: Blocki
             assert_reported(out, "interrupted")
             assert other.execute("SELECT status FROM runs").fetchall() == [("interrupted",)]
         portal.call(before.open)
-        assert_goes_on(spec)
+        assert_goes_on(syncer, spec)
 
 
-def test_two_signals_end_it_at_once(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+def test_two_signals_end_it_at_once(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
     """The second one asks nobody, waits for nothing and writes nothing; the next run goes on from there."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
@@ -211,11 +217,13 @@ def test_two_signals_end_it_at_once(serve: Serve, portal: BlockingPortal, tmp_pa
             out, err = ended(process)
         assert (process.returncode, out) == (STOPPED, ""), err
         portal.call(before.open)
-        assert_goes_on(spec)
+        assert_goes_on(syncer, spec)
 
 
 @pytest.mark.torture
-def test_a_target_that_hangs_at_the_very_end(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+def test_a_target_that_hangs_at_the_very_end(
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path
+) -> None:
     """A registry that does not even answer the DELETE of a session holds up a stop for no longer than its deadline."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
@@ -226,7 +234,7 @@ def test_a_target_that_hangs_at_the_very_end(serve: Serve, portal: BlockingPorta
         assert process.returncode == STOPPED, err
         assert_reported(out, "interrupted")
         portal.call(before.open)
-        assert_goes_on(spec)
+        assert_goes_on(syncer, spec)
 
 
 def test_nohup_is_respected(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:

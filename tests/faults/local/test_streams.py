@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.integration.cli.conftest import Serve
 
 TERMINAL = pytest.param("terminal", marks=pytest.mark.torture)
+TERMINAL_FAILED = pytest.param("terminal", 1, marks=pytest.mark.torture)
 CONTENT = {"app:v1": image(seed="streams")}
 
 
@@ -72,7 +73,7 @@ def test_an_error_that_nobody_hears_has_its_code(tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("full", 9), pytest.param("pipe", 1, marks=pytest.mark.torture), ("terminal", 1)]
+    ("kind", "code"), [("full", 9), pytest.param("pipe", 1, marks=pytest.mark.torture), TERMINAL_FAILED]
 )
 def test_a_report_that_nobody_reads(serve: Serve, tmp_path: Path, kind: str, code: int) -> None:
     """When the report cannot be written the run was done all the same: 9 where the disk is full, else 1, and no bug."""
