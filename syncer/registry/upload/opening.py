@@ -14,6 +14,8 @@ from syncer.registry.network.urls import redact
 from syncer.registry.upload.progress import chunk_minimum
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from yarl import URL
 
     from syncer.registry.call import Call, Reply
@@ -156,27 +158,38 @@ class _Exchange:
         self._has_departed = True
 
 
-async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
-    """Delete the session at ``location``, in a short time; whatever the registry says is fine.
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool, is_hurried: bool = True) -> None:
+    """Delete the session at ``location``; whatever the registry says is fine, and it has a short time to say it.
 
-    ``is_cut`` when a body was broken off: the registry may still be writing what arrived of it.
+    Args:
+        calls: of the upload.
+        location: of the session.
+        is_cut: a body was broken off: the registry may still be writing what arrived of it.
+        is_hurried: the time runs from now on, and not from when the registry may be asked.
     """
-    with anyio.move_on_after(ABORT_DEADLINE):
+    with anyio.CancelScope() as scope:
+
+        def depart() -> None:
+            scope.deadline = min(scope.deadline, anyio.current_time() + ABORT_DEADLINE)
+
+        if is_hurried:
+            depart()
         if is_cut:
             # A DELETE that overtakes the end of the PUT is undone by what the PUT still writes (distribution).
             await calls.client.sleep(_NOTICE)
         try:
-            if not await _is_deleted(calls, location) and is_cut:
+            if not await _is_deleted(calls, location, depart) and is_cut:
                 # The state in our Location is from before the bytes that did arrive. A GET gives a new one
                 # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
                 reply = await calls.client.exchange(calls.status(location, tries=1))
                 fresh = location_of(calls, reply)
                 if fresh is not None:
-                    await _is_deleted(calls, fresh)
+                    await _is_deleted(calls, fresh, depart)
         except SyncerError:
             return
 
 
-async def _is_deleted(calls: UploadCalls, location: URL) -> bool:
+async def _is_deleted(calls: UploadCalls, location: URL, depart: Callable[[], None]) -> bool:
     """Delete the session at ``location``; False when the registry does not know it in this state."""
-    return (await calls.client.exchange(calls.delete(location))).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)
+    call = replace(calls.delete(location), on_departure=depart)
+    return (await calls.client.exchange(call)).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)
