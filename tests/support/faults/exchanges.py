@@ -578,7 +578,10 @@ async def _mounted_then_gone(struck: Struck) -> web.StreamResponse:
 async def _mounted_in_words(struck: Struck) -> web.StreamResponse:
     """The mount is said to be granted, and nothing is there: the blob was collected in the same moment."""
     await struck.request.content.read()
-    digest = parse_qs(struck.exchange.target.partition("?")[2])["mount"][0]
+    asked = parse_qs(struck.exchange.target.partition("?")[2]).get("mount")
+    if not asked:
+        return await struck.answer()
+    digest = asked[0]
     _registry(struck).repository(struck.exchange.repository).dropped.add(digest)
     headers = {"Location": f"/v2/{struck.exchange.repository}/blobs/{digest}", "Docker-Content-Digest": digest}
     return web.Response(status=201, headers=headers)
