@@ -12,6 +12,7 @@ from aiohttp import web
 from syncer.errors import SizeMismatch
 from syncer.events import RequestKind, RetryScheduled, RunStatus
 from syncer.registry import RegistryClient, RegistrySettings
+from syncer.registry.credentials.values import Basic
 from tests.support import images
 from tests.support.faults import exchanges
 from tests.support.faults.injection import Fault, Injector, Struck
@@ -134,6 +135,28 @@ def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Pa
     assert not internet.violations
     assert not target.sessions
     assert list(internet.history.changes(What.SESSION_DELETED))
+
+
+def test_a_token_that_runs_out_in_a_pause() -> None:
+    """Who has waited for minutes shows a token that is good then, and not the one of before the wait."""
+    internet = Internet()
+    target = Model(internet, "target.example", tokens=True, token_lifetime=60)
+    target.keep("app", images.image(), "v1")
+
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        async with internet.running():
+            settings = RegistrySettings(host=target.address, plain_http=True)
+            keys = Keys(Basic(username=target.login.user, password=target.login.password))
+            async with RegistryClient(settings, keys, Recorder(), clock=clock) as client:
+                repository = client.repository("app")
+                await repository.resolve("v1")
+                client.limits.pause(300)
+                await repository.resolve("v1")
+
+    virtually(main())
+    asked = [seen.status for seen in internet.seen if seen.site == target.host]
+    assert asked == [401, 200, 200]
 
 
 def test_a_stop_while_a_session_is_given_up(tmp_path: Path) -> None:
