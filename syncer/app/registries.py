@@ -84,7 +84,13 @@ def client_of_spec(
     settings = settings_of_spec(spec, surroundings)
     standing = standings.of(settings, spec.location) if standings else None
     return made_client(
-        settings, surroundings, observer, explicit=explicit, standing=standing, learned=learned, unfinished=unfinished
+        settings,
+        surroundings,
+        observer,
+        explicit=explicit,
+        standing=standing,
+        learned=learned,
+        unfinished=unfinished,
     )
 
 

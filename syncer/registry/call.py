@@ -156,6 +156,10 @@ class Departure:
     def __init__(self) -> None:
         self.has_been = False
 
+    def take_place(self) -> None:
+        """Take note that the call is about to be sent."""
+        self.has_been = True
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:

@@ -297,7 +297,7 @@ class RegistryClient:
                 if call.departure is not None:
                     # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    call.departure.has_been = True
+                    call.departure.take_place()
                 try:
                     response = await held.send(self._transport.send(request))
                 except TransportError as error:

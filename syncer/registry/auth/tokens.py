@@ -80,6 +80,10 @@ class Tokens:
         #: Tokens that were fetched anew and refused no less, and until when another is not worth asking for.
         self._useless: dict[str, float] = {}
 
+    def now(self) -> float:
+        """Return the time by which tokens have theirs, in seconds."""
+        return self._clock()
+
     def learned(self) -> tuple[Demand, ...]:
         """Return what the registry asks for, without any secret, for a later run to start with."""
         return self._memory.learned()

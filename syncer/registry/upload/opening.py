@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -158,25 +158,47 @@ class _Exchange:
                     await give_up(self._calls, location, is_cut=False)
 
 
-async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> bool:
-    """Delete the session at ``location``, in a short time; whatever the registry says is fine.
+class _Timed(Departure):
+    """The departure of a request whose answer has a short time."""
 
-    ``is_cut`` when a body was broken off: the registry may still be writing what arrived of it.
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def take_place(self) -> None:
+        """Let the time run from now on, where it does not yet."""
+        super().take_place()
+        self._scope.deadline = min(self._scope.deadline, anyio.current_time() + ABORT_DEADLINE)
+
+
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool, is_hurried: bool = True) -> bool:
+    """Delete the session at ``location``; whatever the registry says is fine, and it has a short time to say it.
+
+    Args:
+        calls: of the upload.
+        location: of the session.
+        is_cut: a body was broken off: the registry may still be writing what arrived of it.
+        is_hurried: the time runs from now on, and not from when the registry may be asked.
 
     Returns:
         False when the registry did not say in time that the session is gone: it may be there still.
     """
-    with anyio.move_on_after(ABORT_DEADLINE):
+    with anyio.CancelScope() as scope:
+        departure = _Timed(scope)
+        if is_hurried:
+            departure.take_place()
         if is_cut:
             # A DELETE that overtakes the end of the PUT is undone by what the PUT still writes (distribution).
             await calls.client.sleep(_NOTICE)
         try:
-            if not await _is_deleted(calls, location) and is_cut:
+            if not await _is_deleted(calls, location, departure) and is_cut:
                 # The state in our Location is from before the bytes that did arrive. A GET gives a new one
                 # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
                 reply = await calls.client.exchange(calls.status(location, tries=1))
                 fresh = location_of(calls, reply)
-                return fresh is not None and await _is_deleted(calls, fresh)
+                return fresh is not None and await _is_deleted(calls, fresh, departure)
         except NotFound:
             return True
         except SyncerError:
@@ -185,6 +207,7 @@ async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> bool:
     return False
 
 
-async def _is_deleted(calls: UploadCalls, location: URL) -> bool:
+async def _is_deleted(calls: UploadCalls, location: URL, departure: Departure) -> bool:
     """Delete the session at ``location``; False when the registry does not know it in this state."""
-    return (await calls.client.exchange(calls.delete(location))).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)
+    call = replace(calls.delete(location), departure=departure)
+    return (await calls.client.exchange(call)).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)

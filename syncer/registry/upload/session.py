@@ -112,18 +112,21 @@ class UploadSession:
     async def abort(self) -> None:
         """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine.
 
-        A registry that wants to be left alone is waited for, unless this is cancelled.
+        A registry that wants to be left alone, or is busy with others of us, is waited for, unless this is cancelled.
         """
         location, self._location = self._location, None
         if location is None:
             return
         try:
-            await self._client.limits.wait_pause()
-        finally:
+            is_gone = await give_up(self._calls, location, is_cut=self._is_cut, is_hurried=False)
+        except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 if await give_up(self._calls, location, is_cut=self._is_cut):
-                    # One that may be there still is left to the next run, which asks for it.
                     self._note.cross_out()
+            raise
+        if is_gone:
+            # One that may be there still is left to the next run, which asks for it.
+            self._note.cross_out()
 
     @property
     def _terms(self) -> Terms:

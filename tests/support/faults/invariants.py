@@ -34,6 +34,7 @@ LONGEST_WISH = 7 * 86_400.0
 LADDER_COST = 8
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
+_IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
 _SUCCESSES = (TagOutcome.COPIED, TagOutcome.IN_SYNC)
 
 
@@ -333,7 +334,8 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
                     opened[f"{entry.site} {entry.name}"] = entry
             elif entry.what in ends:
                 opened.pop(f"{entry.site} {entry.name}", None)
-        elif entry.step is Step.ABORT:
+        elif entry.step is Step.ABORT or (entry.step in _IN_SESSION and entry.status == 404):
+            # Given up; or there is no such upload any more, by the registry's own word.
             opened.pop(f"{entry.site} {entry.reference.rpartition('/')[2]}", None)
         elif _binding(entry) > LONGEST_PAUSE:
             # Nothing more is sent there in this run, not even that.
