@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from syncer.errors import NotFound, ProtocolViolation, RegistryError, SyncerError
+from syncer.registry.call import Departure
 from syncer.registry.network.urls import redact
 from syncer.registry.upload.progress import chunk_minimum
 
@@ -33,10 +34,12 @@ class Opened:
     Attributes:
         location: where its next request goes.
         chunk_minimum: the bytes that each chunk but the last should have at least.
+        offset: the bytes that it has already.
     """
 
     location: URL
     chunk_minimum: int = 0
+    offset: int = 0
 
     @classmethod
     def by(cls, calls: UploadCalls, reply: Reply) -> Opened:
@@ -124,8 +127,10 @@ class _Exchange:
         self.failure: SyncerError | None = None
         self.ended = anyio.Event()
         self._calls = calls
-        self._has_departed = False
-        self._call = replace(call, on_departure=self._depart)
+        self._call = call
+        self._departure = call.departure or Departure()
+        # The call may be sent a second time, which has not departed then.
+        self._departure.has_been = False
         self._shield = anyio.CancelScope(shield=True)
 
     async def run(self) -> None:
@@ -141,7 +146,7 @@ class _Exchange:
     async def hasten(self) -> None:
         """Wait a moment for the answer, where it was sent, and give up what it opens."""
         with anyio.CancelScope(shield=True):
-            if not self._has_departed:
+            if not self._departure.has_been:
                 self._shield.cancel()
             self._shield.deadline = anyio.current_time() + ABORT_DEADLINE
             await self.ended.wait()
@@ -152,14 +157,14 @@ class _Exchange:
                 if (location := location_of(self._calls, reply)) is not None:
                     await give_up(self._calls, location, is_cut=False)
 
-    def _depart(self) -> None:
-        self._has_departed = True
 
-
-async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> bool:
     """Delete the session at ``location``, in a short time; whatever the registry says is fine.
 
     ``is_cut`` when a body was broken off: the registry may still be writing what arrived of it.
+
+    Returns:
+        False when the registry did not say in time that the session is gone: it may be there still.
     """
     with anyio.move_on_after(ABORT_DEADLINE):
         if is_cut:
@@ -171,10 +176,13 @@ async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
                 # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
                 reply = await calls.client.exchange(calls.status(location, tries=1))
                 fresh = location_of(calls, reply)
-                if fresh is not None:
-                    await _is_deleted(calls, fresh)
+                return fresh is not None and await _is_deleted(calls, fresh)
+        except NotFound:
+            return True
         except SyncerError:
-            return
+            return False
+        return True
+    return False
 
 
 async def _is_deleted(calls: UploadCalls, location: URL) -> bool:

@@ -21,6 +21,7 @@ from syncer.registry.upload.ladder import SESSION_ENDED, Ladder, Signal, Stage, 
 from syncer.registry.upload.opening import Opened, asked_of_existing, give_up, location_of, open_session
 from syncer.registry.upload.progress import confirms, offset_in_status
 from syncer.registry.upload.proof import check_stored, is_stored, violation
+from syncer.registry.upload.resuming import Note
 from syncer.registry.upload.sending import body_of, delivered
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class UploadSession:
     def __init__(self, repository: RegistryRepository, descriptor: Descriptor, opened: Opened | None = None) -> None:
         """Go on with what was ``opened``; None when the blob is to go out in the POST, or to open a session then."""
         self._calls = UploadCalls(repository, descriptor)
+        has_bytes = opened is not None and opened.offset > 0
+        self._note = Note(self._calls, is_written=has_bytes)
         self._client = repository.client
         self._size = descriptor.size
         self._location: URL | None = None
@@ -74,8 +77,8 @@ class UploadSession:
         self._refused: set[UploadForm] = set()
         self._lessons: list[Capability] = []
         self._suspected_bound: int | None = None
-        choose = forms.session_form if opened else forms.first_form
-        self._form = choose(self._size, self._client.uploads, self._terms)
+        choose = forms.continuing_form if has_bytes else forms.session_form if opened else forms.first_form
+        self._form = choose(self._size, self._client.uploads, self._terms) or UploadForm.STREAM
         self._ladder = Ladder()
         self._attempt = 0
         #: What the session has, and the most that it ever had.
@@ -110,8 +113,9 @@ class UploadSession:
     async def abort(self) -> None:
         """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine."""
         location, self._location = self._location, None
-        if location is not None:
-            await give_up(self._calls, location, is_cut=self._is_cut)
+        if location is not None and await give_up(self._calls, location, is_cut=self._is_cut):
+            # One that may be there still is left to the next run, which asks for it.
+            self._note.cross_out()
 
     @property
     def _terms(self) -> Terms:
@@ -124,6 +128,14 @@ class UploadSession:
     def _continue(self, opened: Opened) -> None:
         self._location = opened.location
         self._chunk_minimum = opened.chunk_minimum
+        self._offset = opened.offset
+        self._headway = max(self._headway, opened.offset)
+        self._note.write(opened.location, opened.offset)
+
+    def _close(self) -> None:
+        """Take note that the registry has no such session any more."""
+        self._location = None
+        self._note.cross_out()
 
     async def _post(self, data: bytes) -> bool:
         """Send the blob in the POST; False when it has to be sent in a session after all."""
@@ -181,7 +193,7 @@ class UploadSession:
         outcome = await self._deliver(self._calls.put(self._here, body), body)
         if isinstance(outcome, SyncerError):
             return _trouble(outcome, stage, body)
-        self._location = None
+        self._close()
         if not body.is_complete:
             raise violation(self._calls, outcome, f"before it had received more than {body.sent} of {body.size} bytes")
         await check_stored(self._calls, outcome)
@@ -255,7 +267,7 @@ class UploadSession:
                 return False
         except RegistryError:
             return False
-        self._location = None
+        self._close()
         return True
 
     async def _is_found(self) -> bool:
@@ -277,7 +289,7 @@ class UploadSession:
         """End the session, and get ready for another."""
         if signal in SESSION_ENDED:
             # The registry has thrown it away already, with the bytes in it.
-            self._location = None
+            self._close()
         await self.abort()
         self._offset = self._patches = 0
         self._is_cut = False
@@ -324,7 +336,7 @@ class UploadSession:
 
     def _final(self, error: SyncerError, signal: Signal) -> SyncerError:
         if signal in SESSION_ENDED:
-            self._location = None
+            self._close()
         if signal is not Signal.CORRUPT:
             return error
         return DigestMismatch(
@@ -335,6 +347,7 @@ class UploadSession:
 
     def _arrived_at(self, offset: int) -> None:
         self._offset = offset
+        self._note.write(self._here, offset)
         if offset > self._headway:
             self._headway = offset
             self._attempt = 0
@@ -354,7 +367,7 @@ class UploadSession:
 
     @property
     def _may_chunk(self) -> bool:
-        return self._terms.chunks or self._client.uploads.form is UploadForm.CHUNKS
+        return forms.may_chunk(self._client.uploads, self._terms)
 
     @property
     def _here(self) -> URL:
