@@ -365,7 +365,7 @@ def agreement(history: History, course: Course) -> Iterator[Violation]:
             elif missing := held[place].hole(now):
                 text = f"{tag} is said to be {event.outcome}, and lacks {missing}"
                 yield Violation(invariant="I9", text=text, number=number)
-        elif event.outcome is TagOutcome.FAILED and _was_told(history, course, place, event.tag):
+        elif event.outcome is TagOutcome.FAILED and _was_told(history, course, held, place, event.tag):
             text = f"{tag} is said to have failed, and was written, and the run could know ({event.error})"
             yield Violation(invariant="I9", text=text, number=number)
     for text in (*inconsistencies(course), *_overlooked(history, course)):
@@ -381,10 +381,9 @@ def _moved_by_others(history: History, course: Course) -> set[tuple[Place, str]]
     }
 
 
-def _was_told(history: History, course: Course, place: Place, tag: str) -> bool:
+def _was_told(history: History, course: Course, held: Mapping[Place, Held], place: Place, tag: str) -> bool:
     """Tell whether a tag was written in this run to what its source is, and an answer said so afterwards."""
     source = course.pairs.get(place)
-    held = held_at(history, course.until)
     if source is None or held[source].tags.get(tag) != held[place].tags.get(tag):
         return False
     causes = [
