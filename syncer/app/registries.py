@@ -18,6 +18,7 @@ from syncer.registry.network.proxies import ProxySettings
 from syncer.registry.settings import (
     CreationKind,
     CreationSettings,
+    DownloadSettings,
     RegistrySettings,
     TimeoutSettings,
     TlsSettings,
@@ -25,7 +26,7 @@ from syncer.registry.settings import (
     UploadSettings,
 )
 from syncer.registry.traffic.retry import RetryPolicy
-from syncer.spec.values import PasswordCredentials, TokenCredentials
+from syncer.spec.values import Download, PasswordCredentials, TokenCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -105,9 +106,15 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         timeouts=_timeouts(spec.timeouts),
         proxies=_proxies(spec.proxy, surroundings),
         trusted_hosts=spec.trusted_hosts,
+        download=_download(spec.download),
         upload=UploadSettings(form=UploadForm(spec.upload.form), chunk=spec.upload.chunk),
         creation=_creation(spec.creation, surroundings) if spec.creation else None,
     )
+
+
+def _download(spec: Download) -> DownloadSettings:
+    defaults = DownloadSettings()
+    return DownloadSettings(parallel=spec.parallel, large=spec.large or defaults.large)
 
 
 def _timeouts(spec: Timeouts) -> TimeoutSettings:

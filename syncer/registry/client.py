@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random as random_module
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +29,7 @@ from syncer.registry.auth.denials import Denials
 from syncer.registry.auth.memory import MOST_SCOPES
 from syncer.registry.auth.origins import Nobody, OriginTokens, may_see_credentials
 from syncer.registry.auth.tokens import Tokens
-from syncer.registry.call import Call, Reply
+from syncer.registry.call import Answered, Call, Reply
 from syncer.registry.catalog import RegistryCatalog
 from syncer.registry.network.addresses import kind_of
 from syncer.registry.network.resolver import system_lookup
@@ -42,7 +42,8 @@ from syncer.registry.traffic.retry import OUT_OF_BUDGET, PASSING_STATUSES, React
 from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
@@ -110,7 +111,7 @@ class RegistryClient:
         self.limits = self.standing.limits
         self.fallback_tags = self.standing.fallback_tags
         self.timeouts = settings.timeouts
-        self.uploads = settings.upload
+        self.downloads, self.uploads = settings.download, settings.upload
         self.unfinished = unfinished
         self._base = settings.base_url
         self.home = Origin.of(absolute(self._base))
@@ -190,7 +191,8 @@ class RegistryClient:
             CredentialsError: when the credentials cannot be read.
         """
 
-        async def read(response: HttpResponse, _stack: AsyncExitStack, attempts: int) -> Reply:
+        async def read(answered: Answered, attempts: int) -> Reply:
+            response = answered.response
             body = b"" if call.method == "HEAD" else await response.read(call.limit)
             return Reply(
                 status=response.status, headers=response.headers, body=body, url=response.url, attempts=attempts
@@ -198,21 +200,16 @@ class RegistryClient:
 
         return await self._persist(call, read)
 
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[HttpResponse]:
-        """Ask, and give the answer with its body unread.
+    async def open(self, call: Call) -> Answered:
+        """Ask, and return the answer with its body unread; its context is to be left by whoever gets it.
 
-        Only the way to the answer is retried, not the reading. Entering raises as :meth:`exchange`.
+        Only the way to the answer is retried, not the reading. Raises as :meth:`exchange`.
         """
 
-        async def keep(
-            response: HttpResponse, stack: AsyncExitStack, _attempts: int
-        ) -> tuple[HttpResponse, AsyncExitStack]:
-            return response, stack.pop_all()
+        async def keep(answered: Answered, _attempts: int) -> Answered:
+            return answered.handed_over()
 
-        response, stack = await self._persist(call, keep)
-        async with stack:
-            yield response
+        return await self._persist(call, keep)
 
     def notice(self, text: str) -> None:
         """Let the observer know something about the registry that a person should know once."""
@@ -251,7 +248,7 @@ class RegistryClient:
             await self.sleep(decision.delay)
         return True
 
-    async def _persist(self, call: Call, use: Callable[[HttpResponse, AsyncExitStack, int], Awaitable[_T]]) -> _T:
+    async def _persist(self, call: Call, use: Callable[[Answered, int], Awaitable[_T]]) -> _T:
         """Try ``call`` until it succeeds or the policy gives up."""
         attempt = 0
         while True:
@@ -280,11 +277,11 @@ class RegistryClient:
         return "" if registry == self.host else registry
 
     async def _hop(
-        self, call: Call, url: URL, headers: Mapping[str, str], window: AdaptiveWindow, stack: AsyncExitStack
+        self, call: Call, url: URL, headers: Mapping[str, str], window: AdaptiveWindow, held: Answered
     ) -> HttpResponse:
         """Send one request of ``call`` once its host may be asked, and note what its answer shows of the host.
 
-        ``window`` is what it has a permit of; the answer is valid until ``stack`` is closed.
+        ``window`` is what it has a permit of; the answer is valid for as long as it is ``held``.
         """
         origin = Origin.of(url)
         place = "" if origin == self.home else str(origin)
@@ -297,12 +294,12 @@ class RegistryClient:
         async with nullcontext() if place else standing.breaker.passage(is_telling=is_telling):
             await standing.leave(request.kind, place)
             with standing.allowance(place).counted(request.kind):
-                if call.on_departure is not None:
+                if call.departure is not None:
                     # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    call.on_departure()
+                    call.departure.has_been = True
                 try:
-                    response = await stack.enter_async_context(self._transport.send(request))
+                    response = await held.send(self._transport.send(request))
                 except TransportError as error:
                     note_failure(window, request, error)
                     raise
@@ -315,20 +312,18 @@ class RegistryClient:
         note_answer(window, request, response.status, place=place)
         return response
 
-    async def _attempt(
-        self, call: Call, use: Callable[[HttpResponse, AsyncExitStack, int], Awaitable[_T]], attempt: int
-    ) -> _T:
+    async def _attempt(self, call: Call, use: Callable[[Answered, int], Awaitable[_T]], attempt: int) -> _T:
         """Send ``call``, with a renewed token where the first one is refused: once for each origin."""
         self._denials.check(call)
         disclosure = await self._origins.disclose(call)
         while True:
-            response, stack = await self._follow(call, disclosure)
-            async with stack:
+            async with await self._follow(call, disclosure) as answered:
+                response = answered.response
                 url = response.url
                 if response.status in call.expected:
                     disclosure.accepted(url)
                     self._denials.clear(call)
-                    return await use(response, stack, attempt)
+                    return await use(answered, attempt)
                 error = await self._failure(call, response)
                 challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
             # The permit has been given back: a token may take a while.
@@ -340,29 +335,30 @@ class RegistryClient:
             if not call.is_replayable:
                 raise error
 
-    async def _follow(self, call: Call, disclosure: Disclosure) -> tuple[HttpResponse, AsyncExitStack]:
-        """Send ``call`` and follow its redirects; return the last answer and the context it lives in."""
+    async def _follow(self, call: Call, disclosure: Disclosure) -> Answered:
+        """Send ``call`` and follow its redirects; return the last answer."""
         url = call.url
         has_left = False
-        window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
-        async with AsyncExitStack() as stack:
-            if call.kind is events.RequestKind.TOKEN:
-                window = self._token_window
-                await stack.enter_async_context(window.permit())
-            else:
-                await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
+        turn: AbstractAsyncContextManager[None]
+        if call.kind is events.RequestKind.TOKEN:
+            window = self._token_window
+            turn = window.permit()
+        else:
+            window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
+            turn = self.limits.request(data=call.is_data, kind=call.kind)
+        await turn.__aenter__()
+        async with Answered(turn) as held:
             for _ in range(_MOST_REDIRECTS + 1):
                 has_left = has_left or not disclosure.is_own(url)
                 headers = dict(call.headers)
                 if authorization := await disclosure.header(url, has_left=has_left):
                     headers["Authorization"] = authorization
-                hop = await stack.enter_async_context(AsyncExitStack())
-                response = await self._hop(call, url, headers, window, hop)
+                response = await self._hop(call, url, headers, window, held)
                 self._heed_warnings(response)
                 if not _is_redirect(call, response):
-                    return response, stack.pop_all()
+                    return held.handed_over()
                 url = self.resolve(response.url, response.headers["Location"])
-                await hop.aclose()
+                await held.give_up()
         raise ProtocolViolation(
             f"{self.host} redirects {call.asked} over {_MOST_REDIRECTS} times",
             registry=self.host,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from syncer.errors import NotFound, ProtocolViolation, RegistryError, SyncerError
+from syncer.registry.call import Departure
 from syncer.registry.network.urls import redact
 from syncer.registry.upload.progress import chunk_minimum
 
@@ -126,8 +127,10 @@ class _Exchange:
         self.failure: SyncerError | None = None
         self.ended = anyio.Event()
         self._calls = calls
-        self._has_departed = False
-        self._call = replace(call, on_departure=self._depart)
+        self._call = call
+        self._departure = call.departure or Departure()
+        # The call may be sent a second time, which has not departed then.
+        self._departure.has_been = False
         self._shield = anyio.CancelScope(shield=True)
 
     async def run(self) -> None:
@@ -143,7 +146,7 @@ class _Exchange:
     async def hasten(self) -> None:
         """Wait a moment for the answer, where it was sent, and give up what it opens."""
         with anyio.CancelScope(shield=True):
-            if not self._has_departed:
+            if not self._departure.has_been:
                 self._shield.cancel()
             self._shield.deadline = anyio.current_time() + ABORT_DEADLINE
             await self.ended.wait()
@@ -153,9 +156,6 @@ class _Exchange:
             with suppress(ProtocolViolation):
                 if (location := location_of(self._calls, reply)) is not None:
                     await give_up(self._calls, location, is_cut=False)
-
-    def _depart(self) -> None:
-        self._has_departed = True
 
 
 async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> bool:
