@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SYNCER = (sys.executable, "-m", "syncer")
 ROOT = Path(__file__).parents[2]
 #: Seconds that no command here takes, however busy the machine is.
-PATIENCE = 20
+PATIENCE = 50
 
 
 def finished(
