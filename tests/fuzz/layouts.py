@@ -172,7 +172,8 @@ _LINES = (
         "referrer": SIGNATURE.manifest.referrer_descriptor.to_json(),
     },
     {"untag": "index"},
-    {"remove": INDEX.digest, "orphans": [child.descriptor.to_json() for child in INDEX.children]},
+    # Not one that is read afterwards: what is removed is not there any more.
+    {"remove": ADDED.digest, "orphans": [child.descriptor.to_json() for child in INDEX.children]},
 )
 
 

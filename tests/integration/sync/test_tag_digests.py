@@ -164,7 +164,7 @@ async def test_a_list_that_is_wrong_changes_nothing_in_what_arrives(tmp_path: Pa
 
 
 async def test_a_head_that_is_wrong_is_read_once_more_and_not_written(tmp_path: Path) -> None:
-    """A source whose HEAD names another digest than its bytes have costs a GET a run, and no write."""
+    """A source that names another digest than its bytes have costs three GETs a run, to settle it, and no write."""
     there = Listing(corpus(2))
     there.wrong["v001"] = Digest.of(b"never was")
     async with scripted(there.handle) as source, embedded(tmp_path / "target") as target:
@@ -174,7 +174,7 @@ async def test_a_head_that_is_wrong_is_read_once_more_and_not_written(tmp_path: 
         asked(source)
         target.requests.clear()
         assert await outcomes(text, tmp_path) == {TagOutcome.IN_SYNC: 2}
-        assert asked(source) == {"HEAD manifests": 2, "GET manifests": 1}
+        assert asked(source) == {"HEAD manifests": 2, "GET manifests": 3}
         assert target.counts() == {("HEAD", "manifests"): 2}
 
 
