@@ -86,6 +86,7 @@ class LayoutJudge:
         self._whole: dict[str, set[str]] = {}
         self._due: set[str] = set()
         self._is_due = anyio.Event()
+        self._looking = anyio.Lock()
         self.problems: list[str] = []
 
     def answered(self, record: RequestRecord) -> None:
@@ -127,9 +128,11 @@ class LayoutJudge:
             await self._judge()
 
     async def _judge(self) -> None:
-        due, self._due = self._due, set()
-        for repository in due:
-            self.problems += await to_thread.run_sync(self._holes, repository)
+        # Who wants to know waits for a look that is under way, too.
+        async with self._looking:
+            due, self._due = self._due, set()
+            for repository in due:
+                self.problems += await to_thread.run_sync(self._holes, repository)
 
     def _holes(self, repository: str) -> list[str]:
         layout = self._root / repository
