@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 from anyio import to_thread
 
 from syncer.cli.exits import code_of_report
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from syncer.server import RequestRecord
     from syncer.telemetry.report import Report
 
+#: Rounds of the loop.
+_MOMENT = 20
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -113,7 +116,9 @@ class LayoutJudge:
         assert not self.problems, "\n".join(self.problems)
 
     async def settled(self) -> None:
-        """Judge what is due, now."""
+        """Judge what is due, now; a server tells of a request a moment after its answer has gone out."""
+        for _ in range(_MOMENT):
+            await anyio.lowlevel.checkpoint()
         await self._judge()
 
     async def _watch(self) -> None:
@@ -123,7 +128,7 @@ class LayoutJudge:
             await self._judge()
 
     async def _judge(self) -> None:
-        # Who wants it settled waits for a look that is under way, too.
+        # Who wants to know waits for a look that is under way, too.
         async with self._looking:
             due, self._due = self._due, set()
             for repository in due:
