@@ -90,8 +90,11 @@ def under(arguments: list[str], limits: Mapping[int, int] | None) -> list[str]:
     if not limits:
         return arguments
     # Not preexec_fn: this process has threads.
+    # Not measured for coverage either: that writes files of its own, which the limits hold for as well.
     script = (
         "import os, resource, sys\n"
+        "for name in ('COVERAGE_PROCESS_START', 'COVERAGE_PROCESS_CONFIG'):\n"
+        "    os.environ.pop(name, None)\n"
         f"for which, most in {dict(limits)!r}.items():\n"
         "    resource.setrlimit(which, (most, most))\n"
         "os.execv(sys.argv[1], sys.argv[1:])\n"
