@@ -197,6 +197,10 @@ class AuthMemory:
         """Tell whether there is a token that answers ``request``."""
         return self._find(request, now) is not None
 
+    def held(self, scopes: Sequence[Scope]) -> frozenset[str]:
+        """Return the headers with the tokens there are for the resource that ``scopes`` are about."""
+        return frozenset(token.header for token in self._tokens.get(_resource(scopes), ()))
+
     def _learn_bearer(self, scopes: Sequence[Scope], bearer: Challenge, used: str, status: int) -> bool:
         named = parse_scopes(bearer.parameters.get("scope", ""))
         demand = Demand(realm=bearer.parameters["realm"], service=bearer.parameters.get("service", ""))
@@ -230,6 +234,10 @@ class AuthMemory:
             return False
         else:
             self._suspects.discard(asked[0].resource if asked else ("", ""))
+            # Its time is over, or it was taken back: those that were fetched before it are no better.
+            held = self._tokens[_resource(asked)]
+            for older in held[: held.index(token)]:
+                self._drop(older.header)
         self._drop(used)
         return True
 

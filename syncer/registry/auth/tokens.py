@@ -136,6 +136,10 @@ class Tokens:
         fresh = await self._fresh(scopes, credential)
         return _shown(fresh) or None if fresh is not None else None
 
+    def held(self, scopes: tuple[Scope, ...]) -> frozenset[str]:
+        """Return the headers that there are already for what ``scopes`` are about."""
+        return self._memory.held(scopes)
+
     def refused(
         self, scopes: tuple[Scope, ...], used: str, challenges: Iterable[Challenge], *, status: int = 401
     ) -> None:
