@@ -143,6 +143,8 @@ class BlobMover:
         """Open the upload and the blob at the same time; a repository that has it after all is not trusted again."""
         answer: list[BlobSession | BlobOutcome] = []
         answered = Event()
+        chunks: AsyncIterator[bytes] | None = None
+        is_wrong = False
 
         async def begin() -> None:
             answer.append(await _begin(target, blob, ""))
@@ -154,6 +156,9 @@ class BlobMover:
                 try:
                     with blamed_on(Side.SOURCE):
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
+                except SizeMismatch:
+                    # The announced length is wrong already. As with wrong bytes: only the same twice is a verdict.
+                    is_wrong = True
                 except SyncerError:
                     await answered.wait()
                     raise
@@ -161,7 +166,7 @@ class BlobMover:
                 if answer[0] is BlobOutcome.PRESENT:
                     self._surprising.add(target.repository)
                     self._bare.discard(target.repository)
-                return await self._finish(answer[0], blob, source, target, opened=chunks)
+                return await self._finish(answer[0], blob, source, target, opened=chunks, is_last=is_wrong)
         except BaseException:
             # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
             for begun in answer:
@@ -177,8 +182,12 @@ class BlobMover:
         target: Target,
         *,
         opened: AsyncIterator[bytes] | None = None,
+        is_last: bool = False,
     ) -> BlobOutcome:
-        """Send the blob; its first reading is of ``opened``, when it was opened already."""
+        """Send the blob; its first reading is of ``opened``, when it was opened already.
+
+        When it ``is_last``, the source has been wrong about the blob before.
+        """
         if isinstance(begun, BlobOutcome):
             return begun
         if await _is_shared(blob, source, target):
@@ -198,7 +207,7 @@ class BlobMover:
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
-        for is_last in (False, True):
+        while True:
             try:
                 with blamed_on(Side.TARGET):
                     await begun.send(opener)
@@ -214,10 +223,10 @@ class BlobMover:
                     ) from error
             else:
                 return BlobOutcome.STREAMED
+            is_last = True
             begun = await _begin(target, blob, "")
             if isinstance(begun, BlobOutcome):
                 return begun
-        raise AssertionError  # the loop returns or raises
 
     def _mount_source(self, blob: Descriptor, source: Source, target: Target) -> str:
         if known := self.holdings.mount_source(target.repository, blob.digest):
