@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from syncer.registry.call import Call, Reply
     from syncer.registry.upload.calls import UploadCalls
 
-#: Seconds that giving up a session may take; the registry forgets it in time by itself.
+#: Seconds that giving up a session may take once it is its turn; the registry forgets it in time by itself.
 ABORT_DEADLINE = 2.0
 #: Seconds that a registry gets to notice that a body was cut off, before it is asked to delete the session.
 _NOTICE = 0.1
@@ -150,33 +150,42 @@ class _Exchange:
                 return
             with suppress(ProtocolViolation):
                 if (location := location_of(self._calls, reply)) is not None:
-                    await give_up(self._calls, location, is_cut=False)
+                    await give_up(self._calls, location, is_cut=False, is_hasty=True)
 
     def _depart(self) -> None:
         self._has_departed = True
 
 
-async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool) -> None:
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool, is_hasty: bool = False) -> None:
     """Delete the session at ``location``, in a short time; whatever the registry says is fine.
 
-    ``is_cut`` when a body was broken off: the registry may still be writing what arrived of it.
+    The time counts from when the DELETE leaves: it may have to wait for a pause of the registry, or for its turn.
+    Who ``is_hasty`` does not wait for that either. ``is_cut`` when a body was broken off: the registry may still
+    be writing what arrived of it.
     """
-    with anyio.move_on_after(ABORT_DEADLINE):
+    with anyio.CancelScope() as scope:
+
+        def hurry() -> None:
+            scope.deadline = min(scope.deadline, anyio.current_time() + ABORT_DEADLINE)
+
+        if is_hasty:
+            hurry()
         if is_cut:
             # A DELETE that overtakes the end of the PUT is undone by what the PUT still writes (distribution).
             await calls.client.sleep(_NOTICE)
+        delete = replace(calls.delete(location), on_departure=hurry)
         try:
-            if not await _is_deleted(calls, location) and is_cut:
+            if not await _is_deleted(calls, delete) and is_cut:
                 # The state in our Location is from before the bytes that did arrive. A GET gives a new one
                 # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
                 reply = await calls.client.exchange(calls.status(location, tries=1))
                 fresh = location_of(calls, reply)
                 if fresh is not None:
-                    await _is_deleted(calls, fresh)
+                    await _is_deleted(calls, calls.delete(fresh))
         except SyncerError:
             return
 
 
-async def _is_deleted(calls: UploadCalls, location: URL) -> bool:
-    """Delete the session at ``location``; False when the registry does not know it in this state."""
-    return (await calls.client.exchange(calls.delete(location))).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)
+async def _is_deleted(calls: UploadCalls, delete: Call) -> bool:
+    """Send ``delete``; False when the registry does not know the session in this state."""
+    return (await calls.client.exchange(delete)).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)

@@ -109,16 +109,17 @@ class UploadSession:
     async def abort(self) -> None:
         """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine.
 
-        A registry that wants to be left alone is waited for, unless this is cancelled.
+        A registry that wants to be left alone is waited for, and so are others' requests, unless this is cancelled.
         """
         location, self._location = self._location, None
         if location is None:
             return
         try:
-            await self._client.limits.wait_pause()
-        finally:
+            await give_up(self._calls, location, is_cut=self._is_cut)
+        except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await give_up(self._calls, location, is_cut=self._is_cut)
+                await give_up(self._calls, location, is_cut=self._is_cut, is_hasty=True)
+            raise
 
     @property
     def _terms(self) -> Terms:
@@ -262,7 +263,8 @@ class UploadSession:
                 return False
         except RegistryError:
             return False
-        self._location = None
+        # Either the answer to the commit was lost, or the blob was there before and the session is still open.
+        await self.abort()
         return True
 
     async def _is_found(self) -> bool:
