@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help install demo test security matrix torture check fmt bench sweep profile publish clean
+.PHONY: help install demo test security matrix faults torture check fmt bench sweep profile publish clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: install ## sync three repositories between two real registries, twice, and
 
 test: install ## run every test, with the coverage gate
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+
+faults: install ## let every fault happen at every step of a sync, and print what comes of each (ARGS=429 for some)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 torture: install ## run what takes too long for every day: kill loops, random faults at scale, many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) -m torture $(ARGS)

@@ -143,8 +143,6 @@ class BlobMover:
         """Open the upload and the blob at the same time; a repository that has it after all is not trusted again."""
         answer: list[BlobSession | BlobOutcome] = []
         answered = Event()
-        chunks: AsyncIterator[bytes] | None = None
-        is_wrong = False
 
         async def begin() -> None:
             answer.append(await _begin(target, blob, ""))
@@ -153,12 +151,13 @@ class BlobMover:
         try:
             async with open_group() as group, AsyncExitStack() as stack:
                 group.start_soon(begin)
+                chunks: AsyncIterator[bytes] | None = None
                 try:
                     with blamed_on(Side.SOURCE):
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 except SizeMismatch:
-                    # The announced length is wrong already. As with wrong bytes: only the same twice is a verdict.
-                    is_wrong = True
+                    # As wrong as bytes are that came: it may be one replica of several.
+                    pass
                 except SyncerError:
                     await answered.wait()
                     raise
@@ -166,7 +165,7 @@ class BlobMover:
                 if answer[0] is BlobOutcome.PRESENT:
                     self._surprising.add(target.repository)
                     self._bare.discard(target.repository)
-                return await self._finish(answer[0], blob, source, target, opened=chunks, is_last=is_wrong)
+                return await self._finish(answer[0], blob, source, target, opened=chunks, was_wrong=chunks is None)
         except BaseException:
             # Only now is it certain that nothing more is opened: what was, is given up, not left behind.
             for begun in answer:
@@ -182,11 +181,11 @@ class BlobMover:
         target: Target,
         *,
         opened: AsyncIterator[bytes] | None = None,
-        is_last: bool = False,
+        was_wrong: bool = False,
     ) -> BlobOutcome:
         """Send the blob; its first reading is of ``opened``, when it was opened already.
 
-        When it ``is_last``, the source has been wrong about the blob before.
+        ``was_wrong`` when the source has announced another blob once.
         """
         if isinstance(begun, BlobOutcome):
             return begun
@@ -207,7 +206,7 @@ class BlobMover:
                         chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
                 yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
 
-        while True:
+        for is_last in (True,) if was_wrong else (False, True):
             try:
                 with blamed_on(Side.TARGET):
                     await begun.send(opener)
@@ -223,10 +222,10 @@ class BlobMover:
                     ) from error
             else:
                 return BlobOutcome.STREAMED
-            is_last = True
             begun = await _begin(target, blob, "")
             if isinstance(begun, BlobOutcome):
                 return begun
+        raise AssertionError  # the loop returns or raises
 
     def _mount_source(self, blob: Descriptor, source: Source, target: Target) -> str:
         if known := self.holdings.mount_source(target.repository, blob.digest):

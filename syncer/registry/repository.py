@@ -123,7 +123,8 @@ class RegistryRepository:
 
         Raises:
             NotFound: when there is no such manifest.
-            DigestMismatch: when the bytes are not those of the digest asked for.
+            DigestMismatch: when the bytes are not those of the digest asked for, or of the one that the registry
+                says a tag stands for.
             SizeExceedsLimit: when it is over 4 MiB.
             MalformedManifest, UnsupportedMediaType: see :meth:`Manifest.parse`.
         """
@@ -133,13 +134,38 @@ class RegistryRepository:
         for is_last in (False, True):
             reply = await self._client.exchange(call)
             try:
-                return await _parse(reply, digest)
+                manifest = await _parse(reply, digest)
             except ContentError as error:
+                if digest is None and (named := _other_digest(reply)) is not None:
+                    # What cannot be read may be what it is not.
+                    return await self._settled(reference, named, Digest.of(reply.body))
                 error.side = self.side
                 error.message = f"{self.asked(reference)}: {error.message}"
                 if is_last or not isinstance(error, DigestMismatch):
                     raise
+            else:
+                if digest is None and (named := _other_digest(reply, manifest.digest)) is not None:
+                    return await self._settled(reference, named, manifest.digest)
+                return manifest
         raise AssertionError  # the loop returns or raises
+
+    async def _settled(self, tag: str, named: Digest, actual: Digest) -> Manifest:
+        """Return the manifest of a tag that arrived as ``actual`` and was said to be ``named``.
+
+        Either the bytes were changed on the way, or the registry names another digest than its own (ggcr has
+        met such): under the digest that is right it gives the bytes that belong to it.
+        """
+        for digest in (named, actual):
+            try:
+                return await self.fetch_manifest(digest)
+            except (ContentError, StatusError) as error:
+                if error.retryable:
+                    raise
+        raise DigestMismatch(
+            f"{self.asked(tag)} arrived as {actual}, where {self.registry} says {named}; it gives neither by digest",
+            hint="The source is corrupt, or something between changes what it sends; nothing was tagged.",
+            side=self.side,
+        )
 
     def fetch_blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a blob for reading; see :class:`BlobDownload`."""
@@ -285,6 +311,17 @@ def _stated(reply: Reply) -> tuple[str, int] | None:
     if not is_digest(digest) or not length.isdigit() or not length.isascii() or length == "0":
         return None
     return digest, int(length[:20])
+
+
+def _other_digest(reply: Reply, actual: Digest | None = None) -> Digest | None:
+    """Return the digest that ``reply`` names, where it is not that of its bytes; None where none is to be compared."""
+    text = reply.headers.get("Docker-Content-Digest", "")
+    if not is_digest(text):
+        return None
+    named = Digest(text)
+    if actual is not None and actual.algorithm == named.algorithm:
+        return None if actual == named else named
+    return None if named.matches(reply.body) else named
 
 
 def _described(reply: Reply, reference: str) -> Descriptor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,9 +192,15 @@ def test_i4_a_secret_in_what_is_written() -> None:
     """A password that is in a state file or a message, plain or in base64, is found."""
     world = World()
     password = world.source.login.password.encode()
-    course = replace(world.play(), texts={"state.db": b"\0" + password, "log": b"amFuZTpjYW5hcnktcGFzc3dvcmQ"})
-    assert [violation.text for violation in judged(world, course)] == [
-        "a secret of auth.source.example is in state.db",
+    texts = {
+        "state.db": b"\0" + password,
+        "clean": b"canary",
+        **{f"log {before}": base64.b64encode(b"j" * before + password + b"!") for before in range(4)},
+    }
+    found = judged(world, replace(world.play(), texts=texts))
+    assert [violation.text.rpartition(" is in ")[2] for violation in found] == [
+        "state.db",
+        *(f"log {before}" for before in range(4)),
     ]
 
 

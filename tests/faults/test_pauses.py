@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import anyio
 from aiohttp import web
 
-from syncer.events import RunStatus
+from syncer.events import RequestKind, RetryScheduled, RunStatus
 from syncer.registry import RegistryClient, RegistrySettings
 from tests.support import images
 from tests.support.faults import exchanges
 from tests.support.faults.injection import Fault, Injector, Struck
 from tests.support.faults.model import Model
-from tests.support.faults.syncing import synced_between
+from tests.support.faults.syncing import spec_of, synced, synced_between
 from tests.support.faults.virtual_time import virtually
 from tests.support.observing import Recorder
 from tests.support.personalities.history import Step, What
@@ -25,6 +25,8 @@ from tests.support.uploading import Source, Target, methods, push
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from syncer.events import Event
 
 
 def test_a_session_that_is_replaced_in_a_pause_is_deleted() -> None:
@@ -83,3 +85,31 @@ def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Pa
     assert not internet.violations
     assert not target.sessions
     assert list(internet.history.changes(What.SESSION_DELETED))
+
+
+def test_a_stop_while_a_session_is_given_up(tmp_path: Path) -> None:
+    """A run that is stopped just when an upload starts over deletes the session all the same."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example")
+    source.keep("app", images.image(seed="large", layers=1, size=16_000_000), "v1")
+    injector = Injector(internet)
+    # More than all buffers on the way hold.
+    injector.at(Step.PUT, exchanges.RESET_AT_ONCE, when=lambda one: int(one.headers["Content-Length"]) > 10_000_000)
+
+    async def main() -> RunStatus:
+        stop = anyio.Event()
+
+        class Stopper:
+            def notify(self, event: Event) -> None:
+                if isinstance(event, RetryScheduled) and event.kind is RequestKind.UPLOAD_PUT:
+                    # In the tenth of a second in which the registry may notice that the body was cut off.
+                    asyncio.get_running_loop().call_later(event.delay + 0.05, stop.set)
+
+        async with internet.running():
+            text = spec_of({"source": source, "target": target}, "name: e, from: source/app, to: target/app")
+            return (await synced(internet, text, tmp_path, Stopper(), stop=stop)).status
+
+    assert virtually(main()) is RunStatus.INTERRUPTED
+    assert injector.struck
+    assert not internet.violations
+    assert not target.sessions

@@ -14,10 +14,12 @@ from anyio import to_thread
 from syncer.app.places import Opened
 from syncer.app.running import run_spec
 from syncer.app.surroundings import Surroundings
+from syncer.events import TagFinished
 from syncer.layout.tree import LayoutTree
 from syncer.oci import Reference
 from syncer.server import RegistryServer, RequestRecord, ServerSettings
 from syncer.spec import parse_spec
+from tests.support.faults.layouts import LayoutJudge, agreement
 from tests.support.observing import Recorder
 from tests.support.transfer import push
 
@@ -37,12 +39,14 @@ class Embedded:
 
     host: str
     root: Path
+    judge: LayoutJudge
     requests: list[RequestRecord] = field(default_factory=list)
     _more: anyio.Event = field(default_factory=anyio.Event)
 
     def answered(self, record: RequestRecord) -> None:
         """Note a request; the server calls this."""
         self.requests.append(record)
+        self.judge.answered(record)
         self._more.set()
 
     async def until(self, count: int) -> None:
@@ -56,6 +60,10 @@ class Embedded:
         return Counter((record.method, kind_of(record.path)) for record in self.requests)
 
 
+#: The embedded registries that are served now, by host.
+_SERVED: dict[str, Embedded] = {}
+
+
 def kind_of(path: str) -> str:
     """Return which endpoint a path belongs to."""
     for kind in ("/blobs/uploads/", "/blobs/", "/manifests/", "/tags/list", "/referrers/", "/_catalog"):
@@ -66,15 +74,20 @@ def kind_of(path: str) -> str:
 
 @asynccontextmanager
 async def embedded(root: Path, **settings: Any) -> AsyncIterator[Embedded]:
-    """Run an embedded registry over ``root`` until the end of the block."""
+    """Run an embedded registry over ``root`` until the end of the block.
+
+    Its layout is judged after each manifest that it accepts, and by what runs say of it.
+    """
     tree = LayoutTree(root, durable=False)
-    registry = Embedded(host="", root=root)
+    registry = Embedded(host="", root=root, judge=LayoutJudge(root))
     options = {"durable": False, "on_request": registry.answered, **settings}
     try:
-        async with RegistryServer(tree, ServerSettings(**options)) as server:
+        async with RegistryServer(tree, ServerSettings(**options)) as server, registry.judge.watching():
             registry.host = server.address
+            _SERVED[registry.host] = registry
             yield registry
     finally:
+        _SERVED.pop(registry.host, None)
         await tree.close()
 
 
@@ -84,12 +97,24 @@ async def fill(host: str, repository: str, samples: dict[str, Sample]) -> None:
         target = await opened.target(Reference(registry=host, repository=repository))
         for tag, sample in samples.items():
             await push(target, sample, "" if tag.startswith("@") else tag)
+    if host in _SERVED:
+        # What a test does to the layout by hand from now on is no fault of the registry's.
+        await _SERVED[host].judge.settled()
 
 
 async def run(text: str, base: Path, *observers: Observer, surroundings: Surroundings = HERE, **options: Any) -> Report:
-    """Run the spec in ``text``, whose paths are relative to ``base``."""
+    """Run the spec in ``text``, whose paths are relative to ``base``.
+
+    Raises:
+        AssertionError: when the report does not agree with what embedded registries hold.
+    """
     spec = await to_thread.run_sync(lambda: parse_spec(text, file="spec.yaml", base=base, environ={}))
-    return await run_spec(spec, surroundings=surroundings, observers=observers, **options)
+    heard = Recorder()
+    report = await run_spec(spec, surroundings=surroundings, observers=(heard, *observers), **options)
+    roots = {host: registry.root for host, registry in _SERVED.items()}
+    problems = await to_thread.run_sync(agreement, report, heard.of(TagFinished), roots)
+    assert not problems, "\n".join(problems)
+    return report
 
 
 def spec_between(source: str, target: str, *entries: str, layout: str = "") -> str:

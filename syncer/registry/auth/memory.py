@@ -197,10 +197,6 @@ class AuthMemory:
         """Tell whether there is a token that answers ``request``."""
         return self._find(request, now) is not None
 
-    def held(self, scopes: Sequence[Scope]) -> frozenset[str]:
-        """Return the headers with the tokens there are for the resource that ``scopes`` are about."""
-        return frozenset(token.header for token in self._tokens.get(_resource(scopes), ()))
-
     def _learn_bearer(self, scopes: Sequence[Scope], bearer: Challenge, used: str, status: int) -> bool:
         named = parse_scopes(bearer.parameters.get("scope", ""))
         demand = Demand(realm=bearer.parameters["realm"], service=bearer.parameters.get("service", ""))

@@ -116,8 +116,8 @@ class Disclosure:
         # A token service is shown what it needs by the call itself.
         self._own = Origin.of(call.url) if call.kind is RequestKind.TOKEN else origins.home
         self._shown = {self._own: header}
-        #: By origin that has refused what it was shown: what else there was to be shown by then.
-        self._renewed: dict[Origin, frozenset[str]] = {}
+        self._renewed: set[Origin] = set()
+        self._shown_older: set[Origin] = set()
 
     def is_own(self, url: URL) -> bool:
         """Tell whether ``url`` is of the origin that the call is for."""
@@ -152,33 +152,28 @@ class Disclosure:
         origin = Origin.of(url)
         if self._call.authorization is not None:
             return False
-        # What has been fetched since is the registry's last word; what was there before may have ended with the first.
-        if origin in self._renewed and self._shown.get(origin, "") not in self._renewed[origin]:
+        if origin in self._renewed:
             if origin == self._own:
                 self._origins.own.refused(self._call.scopes, self.shown, challenges, status=status)
             return False
-        self._renewed.setdefault(origin, self._held(origin, url))
         if origin == self._own:
+            tokens, scopes = self._origins.own, self._call.scopes
             challenges = challenges or await self._origins.ping()
-            renewed = await self._origins.own.renew(self._call.scopes, self.shown, challenges, status=status)
         elif challenges and self._may_speak_to(origin):
-            used = self._shown.get(origin, "")
-            renewed = await self._origins.met(origin).renew(self._scopes(url), used, challenges, status=status)
+            tokens, scopes = self._origins.met(origin), self._scopes(url)
         else:
+            self._renewed.add(origin)
             return False
+        fetched = tokens.fetched
+        renewed = await tokens.renew(scopes, self._shown.get(origin, ""), challenges, status=status)
+        if tokens.fetched > fetched or origin in self._shown_older:
+            self._renewed.add(origin)
+        # What was known before may have been taken back together with what was refused: then a new one decides.
+        self._shown_older.add(origin)
         if renewed is None:
             return False
         self._shown[origin] = renewed
         return True
-
-    def _held(self, origin: Origin, url: URL) -> frozenset[str]:
-        """Return what there is to be shown to ``origin`` besides what it was shown."""
-        if origin == self._own:
-            held = self._origins.own.held(self._call.scopes)
-        else:
-            tokens = self._origins.known(origin)
-            held = tokens.held(self._scopes(url)) if tokens else frozenset()
-        return held - {self._shown.get(origin, "")}
 
     def accepted(self, url: URL) -> None:
         """Take note that ``url`` gave an answer."""

@@ -45,6 +45,9 @@ class _Flight:
 class Tokens:
     """What the requests to one origin carry, and where it comes from.
 
+    Attributes:
+        fetched: how many tokens there have been.
+
     Args:
         registry: the host that credentials are looked up for.
         home: the origin itself.
@@ -71,6 +74,7 @@ class Tokens:
         self._fetch = fetch
         self._clock = clock
         self._memory = AuthMemory(home, most_scopes=most_scopes, learned=learned)
+        self.fetched = 0
         self._flights: dict[TokenRequest, _Flight] = {}
         self._failures: dict[TokenRequest, tuple[float, SyncerError]] = {}
         #: Tokens that were fetched anew and refused no less, and until when another is not worth asking for.
@@ -135,10 +139,6 @@ class Tokens:
             return shown if used and _is_same_kind(shown, used) else None
         fresh = await self._fresh(scopes, credential)
         return _shown(fresh) or None if fresh is not None else None
-
-    def held(self, scopes: tuple[Scope, ...]) -> frozenset[str]:
-        """Return the headers that there are already for what ``scopes`` are about."""
-        return self._memory.held(scopes)
 
     def refused(
         self, scopes: tuple[Scope, ...], used: str, challenges: Iterable[Challenge], *, status: int = 401
@@ -237,6 +237,7 @@ class Tokens:
         token = parse_token(sent, reply.body, now, reply.headers.get("Date", ""))
         self._memory.works(sent)
         self._memory.keep(replace(token, request=request), now)
+        self.fetched += 1
 
     def _explained(self, error: StatusError | NotFound, request: TokenRequest) -> StatusError:
         realm = Origin.of(absolute(request.realm))

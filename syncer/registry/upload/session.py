@@ -189,10 +189,11 @@ class UploadSession:
         outcome = await self._deliver(self._calls.put(self._here, body), body)
         if isinstance(outcome, SyncerError):
             return _trouble(outcome, stage, body)
-        self._location = None
         if not body.is_complete:
             raise violation(self._calls, outcome, f"before it had received more than {body.sent} of {body.size} bytes")
         await check_stored(self._calls, outcome)
+        # Not before: what an answer that cannot be believed says nothing about is to be given up.
+        self._location = None
         self._learn()
         return None
 

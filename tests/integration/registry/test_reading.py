@@ -185,6 +185,27 @@ async def test_wrong_bytes_are_asked_for_once_more() -> None:
     assert len(server.lines) == 4
 
 
+@pytest.mark.parametrize("is_true", [True, False])
+async def test_a_tag_that_arrives_as_another_than_it_is_said_to_be(*, is_true: bool) -> None:
+    """By digest it is found out which is right: the digest that is named, or the bytes; a third answer is neither."""
+    raw = SAMPLE.manifest.raw
+    changed = raw.replace(b'"layers"', b'"Layers"')
+    named, bytes_of = (SAMPLE.digest, changed) if is_true else (Digest.of(b"other"), raw)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("/latest"):
+            headers = {"Docker-Content-Digest": named}
+            return web.Response(body=bytes_of, content_type=SAMPLE.manifest.media_type, headers=headers)
+        if request.path.endswith(SAMPLE.digest):
+            return web.Response(body=raw, content_type=SAMPLE.manifest.media_type)
+        return web.Response(status=404)
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        found = await it.client.repository("a").fetch_manifest("latest")
+    assert found.raw == raw
+    assert len(server.seen) == (2 if is_true else 3)
+
+
 async def test_large_manifest() -> None:
     """A manifest of megabytes is read without holding up the loop."""
     large = images.image(annotations={f"k{at}": "v" * 1000 for at in range(3000)})

@@ -20,6 +20,7 @@ from tests.support.scripted import scripted
 from tests.support.world import embedded, fill, run, spec_between
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.images import Sample
@@ -32,8 +33,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs try again as often as ever, and wait next to nothing before they do."""
     quick = RetryPolicy(base=0.002, cap=0.02, absent_cap=0.01)
 
-    def standings(budget: RetryBudget | None = None, policy: RetryPolicy | None = None) -> Standings:
-        return Standings(budget, policy or quick)
+    def standings(
+        budget: RetryBudget | None = None, policy: RetryPolicy | None = None, **clocks: Callable[[], float]
+    ) -> Standings:
+        return Standings(budget, policy or quick, **clocks)
 
     monkeypatch.setattr(places, "Standings", standings)
 

@@ -13,11 +13,13 @@ import socket
 from email.utils import formatdate
 from struct import pack
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import anyio
 from aiohttp import web
+from yarl import URL
 
+from tests.support import images
 from tests.support.faults.injection import Fault
 from tests.support.personalities.history import Step, What, nobodys_doing
 from tests.support.personalities.registry import Personality
@@ -250,9 +252,20 @@ async def _revoked(struck: Struck) -> web.StreamResponse:
 
 _API = frozenset(Step) - {Step.TOKEN, Step.STORAGE}
 EXPIRED = Fault("401 in mid-run", _revoked, _API)
-REFUSED = answering(
-    "401", 401, _error("UNAUTHORIZED"), steps=_API, WWW_Authenticate='Bearer realm="http://tokens.invalid/token"'
-)
+
+
+async def _refused(struck: Struck) -> web.StreamResponse:
+    """Whatever is shown is not enough; the challenge is the site's own."""
+    await struck.request.content.read()
+    registry = _registry(struck)
+    action = "pull" if struck.request.method in ("GET", "HEAD") else "pull,push"
+    scope = f"repository:{struck.exchange.repository}:{action}"
+    realm = registry.tokens.realm if registry.tokens else ""
+    challenge = f'Bearer realm="{realm}",service="{registry.host}",scope="{scope}",error="invalid_token"'
+    return web.Response(status=401, body=_error("UNAUTHORIZED"), headers={"WWW-Authenticate": challenge})
+
+
+REFUSED = Fault("401", _refused, _API)
 DENIED = answering("403", 403, _error("DENIED"), steps=_API)
 
 
@@ -273,6 +286,17 @@ async def _access_token_only(struck: Struck) -> web.StreamResponse:
     return web.json_response({"access_token": document["token"]})
 
 
+async def _subset(struck: Struck) -> web.StreamResponse:
+    """A token that allows to pull, whatever was asked for."""
+    asked = parse_qsl(struck.request.raw_path.partition("?")[2])
+    pulls = [(key, f"{text.rpartition(':')[0]}:pull" if key == "scope" else text) for key, text in asked]
+    path = f"{struck.request.raw_path.partition('?')[0]}?{urlencode(pulls)}"
+    lesser = struck.request.clone(rel_url=URL(path, encoded=True))
+    lesser._message = lesser._message._replace(path=path)
+    return await struck.internet.sites[struck.exchange.site].answer(lesser)
+
+
+SUBSET = Fault("a token for less", _subset, frozenset({Step.TOKEN}))
 NO_LIFETIME = token("no expires_in", expires_in=None)
 NO_TIME = token("expires_in: 0", expires_in=0)
 ACCESS_TOKEN = Fault("access_token only", _access_token_only, frozenset({Step.TOKEN}))
@@ -329,6 +353,8 @@ def _half(data: bytes) -> bytes:
 #: The length is announced right, and does not come.
 TRUNCATED = changing("truncated", _half, length=lambda whole, _: len(whole), is_cut=True)
 SHORT = changing("short, with the length of what comes", _half)
+#: All of it, and then a reset in place of the end.
+CUT_AT_END = changing("reset after the last byte", bytes, steps=READING, length=lambda _whole, _sent: None, is_cut=True)
 CHUNKED = changing("chunked, without a length", bytes, length=lambda _whole, _sent: None)
 CHUNKED_SHORT = changing("chunked, and ends early", _half, length=lambda _whole, _sent: None)
 EXTRA = changing("extra bytes, announced", lambda data: data + b"extra")
@@ -336,6 +362,7 @@ EXTRA_CHUNKED = changing("extra bytes, chunked", lambda data: data + b"extra", l
 FLIPPED = changing("one bit flipped", _flipped)
 PADDED = changing("the second half is zeros", lambda data: _half(data) + bytes(len(data) - len(data) // 2))
 EMPTY = changing("nothing", lambda _: b"")
+FLIPPED_MANIFEST = changing("one bit flipped", _flipped, steps=frozenset({Step.MANIFEST_GET}))
 WRONG_BYTES = (SHORT, CHUNKED_SHORT, EXTRA, EXTRA_CHUNKED, FLIPPED, PADDED, EMPTY)
 
 PORTAL = answering("200, a log-in page", 200, PAGE, Content_Type="text/html; charset=utf-8")
@@ -518,6 +545,7 @@ def _origin(struck: Struck) -> str:
 LOCATION_ABSOLUTE = located("Location: absolute", lambda struck, path: f"{_origin(struck)}{path}")
 LOCATION_RELATIVE = located("Location: relative to the path", lambda _, path: f"../../../../..{path}")
 LOCATION_FRAGMENT = located("Location: with a fragment", lambda _, path: f"{path}#part")
+LOCATION_DOWNGRADED = located("Location: without TLS", lambda struck, path: f"{_origin(struck)}{path}")
 LOCATION_MISSING = located("Location: missing", lambda _struck, _path: None)
 LOCATION_NONSENSE = located("Location: nonsense", lambda _struck, _path: "http://[")
 LOCATION_METADATA = located("Location: link-local", lambda _struck, _path: "http://169.254.169.254/v2/uploads/1")
@@ -562,6 +590,27 @@ def moving(name: str, move: Callable[[], None], *, steps: frozenset[Step], is_be
     return Fault(name, act, steps)
 
 
+def _somebody(name: str, *, steps: frozenset[Step], is_gone: bool = False, is_after: bool = False) -> Fault:
+    """Return a fault in which somebody else moves the very tag that is asked for, or takes it away."""
+
+    async def act(struck: Struck) -> web.StreamResponse:
+        response = await struck.answer() if is_after else None
+        registry, repository, tag = _registry(struck), struck.exchange.repository, struck.exchange.reference
+        with nobodys_doing():
+            if is_gone:
+                registry.repository(repository).untag(tag)
+            else:
+                registry.repository(repository).keep(images.image(seed="somebody else's", layers=1), tag)
+        return response or await struck.answer()
+
+    return Fault(name, act, steps)
+
+
+_LOOKS = frozenset({Step.MANIFEST_HEAD, Step.MANIFEST_GET})
+TAG_MOVES = _somebody("somebody moves the tag, before", steps=_LOOKS | {Step.MANIFEST_PUT_TAG})
+TAG_MOVES_AFTER = _somebody("somebody moves the tag, after", steps=_LOOKS, is_after=True)
+TAG_GOES = _somebody("somebody takes the tag away, before", steps=_LOOKS, is_gone=True)
+BLOB_GONE = answering("404, no such blob", 404, _error("BLOB_UNKNOWN"), steps=BLOBS)
 SESSION_EXPIRED = Fault("session expired", _session_expired, IN_SESSION)
 MOUNTED_THEN_GONE = Fault("mounted, then collected", _mounted_then_gone, frozenset({Step.MOUNT}))
 MOUNTED_IN_WORDS = Fault("201 to a mount, and no blob", _mounted_in_words, OPENING)

@@ -246,8 +246,7 @@ def secrecy(history: History, course: Course, secrets: Mapping[str, Iterable[str
     number = len(history.entries)
     for name, data in course.texts.items():
         for secret, names in secrets.items():
-            hidden = base64.b64encode(secret.encode()).rstrip(b"=")[:-2]
-            if secret.encode() in data or hidden in data:
+            if any(form in data for form in forms_of(secret)):
                 said = f"a secret of {'/'.join(sorted(names))} is in {name}"
                 yield Violation(invariant="I4", text=said, number=number)
 
@@ -261,6 +260,16 @@ def _shown(exchange: Exchange) -> str:
         except (binascii.Error, UnicodeDecodeError):
             lines.append(value)
     return "\n".join(lines)
+
+
+def forms_of(secret: str) -> list[bytes]:
+    """Return what ``secret`` looks like in a text: as it is, and within base64 at each of the three offsets."""
+    forms = [secret.encode()]
+    for before in range(3):
+        data = bytes(before) + secret.encode()
+        # The characters that hold bits of the secret alone.
+        forms.append(base64.b64encode(data)[-(-before * 8 // 6) : len(data) * 8 // 6])
+    return forms
 
 
 def contents(history: History, course: Course) -> Iterator[Violation]:
@@ -302,7 +311,8 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
     if course.budget is None:
         return
     made = list(_exchanges(history, course))
-    faults = sum(bool(exchange.fault) for exchange in made)
+    # Tokens that are taken back, or have run out in a pause, are refused for all that is under way.
+    faults = sum(bool(one.fault) or (one.status == 401 and "Authorization" in one.headers) for one in made)
     allowed = course.budget + faults * LADDER_COST
     if len(made) > allowed:
         text = f"{len(made)} requests, where {course.budget} and {LADDER_COST} for each of {faults} faults are allowed"
@@ -313,12 +323,13 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
     """I8: every upload that a client knows of ends by a commit or a DELETE, which the registry may refuse."""
     by_number = {exchange.number: exchange for exchange in history.seen}
     opened: dict[str, Change] = {}
+    closed: set[str] = set()
     ends = (What.SESSION_COMMITTED, What.SESSION_DELETED, What.SESSION_EXPIRED)
     for entry in history.entries[course.since : course.until]:
         if isinstance(entry, Change):
             if entry.what is What.SESSION_OPENED:
                 cause = by_number.get(entry.cause) if entry.cause is not None else None
-                if cause is not None and cause.is_success and not cause.fault:
+                if cause is not None and cause.is_success and not cause.fault and entry.site not in closed:
                     opened[f"{entry.site} {entry.name}"] = entry
             elif entry.what in ends:
                 opened.pop(f"{entry.site} {entry.name}", None)
@@ -326,6 +337,7 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
             opened.pop(f"{entry.site} {entry.reference.rpartition('/')[2]}", None)
         elif _binding(entry) > LONGEST_PAUSE:
             # Nothing more is sent there in this run, not even that.
+            closed.add(entry.site)
             opened = {name: change for name, change in opened.items() if change.site != entry.site}
     for change in opened.values():
         text = f"{change.site}/{change.repository}: {change.name} was left open"
@@ -354,7 +366,7 @@ def agreement(history: History, course: Course) -> Iterator[Violation]:
         elif event.outcome is TagOutcome.FAILED and _was_told(history, course, place, event.tag):
             text = f"{tag} is said to have failed, and was written, and the run could know ({event.error})"
             yield Violation(invariant="I9", text=text, number=number)
-    for text in (*_inconsistencies(course), *_overlooked(history, course)):
+    for text in (*inconsistencies(course), *_overlooked(history, course)):
         yield Violation(invariant="I9", text=text, number=number)
 
 
@@ -385,7 +397,7 @@ def _was_told(history: History, course: Course, place: Place, tag: str) -> bool:
     )
 
 
-def _inconsistencies(course: Course) -> Iterator[str]:
+def inconsistencies(course: Course) -> Iterator[str]:
     """Yield where report, events and exit code do not agree with each other."""
     report = course.report
     assert report is not None

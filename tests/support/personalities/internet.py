@@ -26,6 +26,7 @@ from syncer.events import BlobFinished
 from tests.support.personalities.history import History
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from tests.support.personalities.history import Exchange
@@ -124,6 +125,8 @@ class Internet:
         self.secrets: dict[str, frozenset[str]] = {}
         #: How many more look-ups of a name fail.
         self.unknown_names: Counter[str] = Counter()
+        #: Addresses that names have before the one that is served.
+        self.addresses: dict[str, tuple[str, ...]] = {}
         self.is_over = anyio.Event()
 
     @property
@@ -161,8 +164,8 @@ class Internet:
         return Counter(seen.counted_as for seen in self.seen[since:] if seen.site in sites)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Serve the sites until the end of the block."""
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+        """Serve the sites until the end of the block, over TLS where a context is given."""
         self.history.clock = asyncio.get_running_loop().time
         self.is_over = anyio.Event()
         # A kept connection ends when the client wants it to, and not because a test moved its clock.
@@ -170,10 +173,10 @@ class Internet:
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=tls).start()
             self.port = runner.addresses[0][1]
             for address in sorted(filter(_LOOPBACK.fullmatch, self.sites.keys() - {"127.0.0.1"})):
-                await web.TCPSite(runner, address, self.port).start()
+                await web.TCPSite(runner, address, self.port, ssl_context=tls).start()
             with self._names():
                 yield
         finally:
@@ -242,7 +245,8 @@ class Internet:
                 self.unknown_names[name] -= 1
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             if name in self.sites and not _LOOPBACK.fullmatch(name):
-                return resolve("127.0.0.1", port, *args, **options)
+                found = (*self.addresses.get(name, ()), "127.0.0.1")
+                return [one for address in found for one in resolve(address, port, *args, **options)]
             if name is not None and not re.fullmatch(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:]*|localhost", name):
                 self.violate(f"the address of {name} was asked for")
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
