@@ -66,6 +66,8 @@ _MOST_REDIRECTS = 10
 _NO_ANSWER = PASSING_STATUSES | {401}
 #: Token services limit bursts more strictly than registries do.
 _TOKEN_REQUESTS = 2
+#: Seconds of waiting for one's turn after which a token is looked at again; it was to hold for longer than that.
+_LONG_WAIT = 1.0
 #: distribution-spec "Warnings": at most 4096 bytes, and not every registry's every thought.
 _LONGEST_WARNING = 4096
 _MOST_WARNINGS = 32
@@ -347,7 +349,7 @@ class RegistryClient:
                 window = self._token_window
                 await stack.enter_async_context(window.permit())
             else:
-                await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
+                await self._await_turn(call, disclosure, stack)
             for _ in range(_MOST_REDIRECTS + 1):
                 has_left = has_left or not disclosure.is_own(url)
                 headers = dict(call.headers)
@@ -366,6 +368,17 @@ class RegistryClient:
             method=call.method,
             url=redact(url),
         )
+
+    async def _await_turn(self, call: Call, disclosure: Disclosure, stack: AsyncExitStack) -> None:
+        """Wait for the right to send ``call``, which ``stack`` holds then, with something to show that is good."""
+        while True:
+            began = self.clock()
+            await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
+            if self.clock() - began < _LONG_WAIT or not disclosure.has_ended():
+                return
+            # As after a pause of minutes. The right is given back: a token may take a while.
+            await stack.aclose()
+            await disclosure.refresh()
 
     async def _failure(self, call: Call, response: HttpResponse) -> SyncerError:
         from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure  # noqa: PLC0415 - only when one comes

@@ -143,6 +143,18 @@ class Disclosure:
             self._shown[origin] = await tokens.header(scopes_of_path(url.raw_path)) if tokens else ""
         return self._shown[origin]
 
+    def has_ended(self) -> bool:
+        """Tell whether the registry itself would be shown a token whose time is over."""
+        return self._call.authorization is None and self._origins.own.has_ended(self._call.scopes, self.shown)
+
+    async def refresh(self) -> None:
+        """Show the registry what is good by now.
+
+        Raises:
+            RegistryError, CredentialsError: as :meth:`OriginTokens.disclose`.
+        """
+        self._shown[self._own] = await self._origins.own.header(self._call.scopes)
+
     async def renew(self, url: URL, challenges: Sequence[Challenge], status: int) -> bool:
         """Find something else to show to ``url``, which refused what it was shown; False when there is nothing.
 

@@ -140,6 +140,10 @@ class Tokens:
         fresh = await self._fresh(scopes, credential)
         return _shown(fresh) or None if fresh is not None else None
 
+    def has_ended(self, scopes: tuple[Scope, ...], used: str) -> bool:
+        """Tell whether ``used`` carries a token that should be replaced by now."""
+        return self._memory.has_ended(scopes, used, self._clock())
+
     def refused(
         self, scopes: tuple[Scope, ...], used: str, challenges: Iterable[Challenge], *, status: int = 401
     ) -> None:
