@@ -13,7 +13,8 @@ import tests
 from tests.faults.stateful.fatal import KINDS, Fatal
 from tests.faults.stateful.graphs import Image, Index
 from tests.faults.stateful.machine import search
-from tests.faults.stateful.scenario import ONCE, PASSING, Scenario, Violated
+from tests.faults.stateful.passing import ALL
+from tests.faults.stateful.scenario import Scenario, Violated
 
 _IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SHARED = Image(seed=1, layers=(1, 2, 4))
@@ -53,7 +54,7 @@ def test_who_is_hit_by_a_fault_that_nobody_survives_fails_and_nobody_else(kind: 
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("name", sorted({**PASSING, **ONCE}))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_each_fault_alone(name: str, scenario: Scenario) -> None:
     """Each kind of fault that has to be survived, at every second request where it can strike."""
     for seed in range(5):

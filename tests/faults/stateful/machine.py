@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.faults.stateful.fatal import KINDS, Fatal
 from tests.faults.stateful.graphs import LAYERS, Image, Index
-from tests.faults.stateful.scenario import ONCE, PASSING, Move, Scenario, Tally, Violated
+from tests.faults.stateful.passing import ALL
+from tests.faults.stateful.scenario import Move, Scenario, Tally, Violated
 
 repositories = st.sampled_from(Scenario.REPOSITORIES)
 #: More than a run asks for one by one, rather than listing them.
@@ -28,7 +29,7 @@ graphs = st.recursive(
     lambda inner: st.builds(Index, of=st.lists(inner, min_size=1, max_size=3).map(tuple), seed=st.integers(0, 2)),
     max_leaves=4,
 )
-faults = st.one_of(st.just(()), st.sampled_from([*PASSING, *ONCE]).map(lambda name: (name,)))
+faults = st.one_of(st.just(()), st.sampled_from(list(ALL)).map(lambda name: (name,)))
 rates = st.sampled_from([0.02, 0.1, 0.3])
 sites: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,13 @@ from syncer.oci import Manifest
 from tests.faults.stateful.expectation import Expectation, is_list, subject_of
 from tests.faults.stateful.fatal import Verdict, arm
 from tests.faults.stateful.graphs import built
+from tests.faults.stateful.passing import strike
 from tests.support import images
-from tests.support.faults import exchanges
 from tests.support.faults.injection import Injector
 from tests.support.faults.model import Model
 from tests.support.faults.syncing import spec_of, synced
 from tests.support.faults.virtual_time import VirtualTimeLoop
-from tests.support.personalities.history import Exchange, Step, nobodys_doing
+from tests.support.personalities.history import Exchange, nobodys_doing
 from tests.support.personalities.internet import Internet
 
 if TYPE_CHECKING:
@@ -34,41 +33,10 @@ if TYPE_CHECKING:
     from syncer.telemetry.report import Report
     from tests.faults.stateful.fatal import Fatal, Item
     from tests.faults.stateful.graphs import Graph
-    from tests.support.faults.injection import Fault
     from tests.support.personalities.history import Change
 
 P = ParamSpec("P")
 
-#: What has to be survived as often as it comes (twice in a row for one request), by name.
-PASSING: dict[str, Fault] = {
-    fault.name: fault
-    for fault in (
-        *exchanges.SURVIVABLE,
-        exchanges.LOCATION_RELATIVE,
-        exchanges.LOCATION_FRAGMENT,
-        exchanges.RANGE_OF_OTHER_SIZE,
-        exchanges.RANGE_NONSENSE,
-        exchanges.NO_LIFETIME,
-        exchanges.NO_TIME,
-        exchanges.ACCESS_TOKEN,
-    )
-}
-#: What has to be survived when it comes once for one and the same thing.
-ONCE: dict[str, Fault] = {
-    fault.name: fault
-    for fault in (
-        *exchanges.WRONG_BYTES,
-        exchanges.BLACK_HOLE,
-        exchanges.SLOW_HEADERS,
-        exchanges.TAKES_NOTHING,
-        exchanges.MOUNTED_IN_WORDS,
-    )
-}
-#: Entries of the history between two times that all tokens are taken back.
-_QUIET = 200
-#: Entries of the history after which a token has been in use.
-_IN_USE = 40
-_DIGEST = re.compile(r"sha256(?::|%3A)([0-9a-f]{64})")
 HEADER = """\
 from tests.faults.stateful.fatal import Fatal
 from tests.faults.stateful.graphs import Image, Index
@@ -267,7 +235,7 @@ class Scenario:
 
         Args:
             seed: of the faults and of Syncer's own dice.
-            rate: the share of requests that meet a fault of :data:`PASSING`; those of :data:`ONCE` are rarer.
+            rate: the share of requests that meet a fault of :mod:`.passing`.
             kinds: names of faults to which that is limited.
             fatal: a fault that nobody survives.
             stop: after so many requests the run is told to stop.
@@ -283,7 +251,7 @@ class Scenario:
         verdict = Verdict()
         if fatal is not None:
             verdict = arm(fatal, self.injector, self.expected, is_recheck=recheck)
-        self._fail_in_passing(seed, rate, kinds)
+        strike(self.injector, seed, rate, kinds)
         course = _Course(self, stop=stop, move=move)
         before = {name: dict(self.target.repository(name).tags) for name in Scenario.REPOSITORIES}
         self.expected.has_run()
@@ -314,41 +282,6 @@ class Scenario:
         if self.is_glob:
             return ["name: all, from: source/**, to: 'target/{path}'"]
         return [f"name: {name}, from: source/{name}, to: target/{name}" for name in self.expected.repositories]
-
-    def _fail_in_passing(self, seed: int, rate: float, kinds: tuple[str, ...]) -> None:
-        if not rate:
-            return
-        chosen = {name: fault for name, fault in {**PASSING, **ONCE}.items() if not kinds or name in kinds}
-        once = [fault for name, fault in chosen.items() if name in ONCE]
-        passing = [fault for name, fault in chosen.items() if name in PASSING and fault is not exchanges.EXPIRED]
-        came: set[tuple[str, ...]] = set()
-
-        def is_first(exchange: Exchange) -> bool:
-            if exchange.step is Step.POST and "mount=" not in exchange.target:
-                return False
-            # One blob may come by several paths: what counts is what is asked for.
-            asked = (exchange.site, exchange.step, *(_DIGEST.findall(exchange.target) or [exchange.target]))
-            is_new = asked not in came
-            came.add(asked)
-            return is_new
-
-        issued: dict[str, int] = {}
-
-        def is_quiet(exchange: Exchange) -> bool:
-            # A token that is taken back before it was used once is more than has to be borne.
-            if exchange.step is Step.TOKEN:
-                issued[exchange.site.removeprefix("auth.")] = exchange.number
-            others = (other for other in self.injector.struck if other.fault == exchanges.EXPIRED.name)
-            latest = max((other.number for other in others if other.site == exchange.site), default=-_QUIET)
-            since = exchange.number - max(latest + _QUIET, issued.get(exchange.site, exchange.number) + _IN_USE)
-            return since >= 0
-
-        if once:
-            self.injector.random(f"once {seed}", rate / 2, once, when=is_first)
-        if exchanges.EXPIRED in chosen.values():
-            self.injector.random(f"expired {seed}", rate / 2, [exchanges.EXPIRED], when=is_quiet)
-        if passing:
-            self.injector.random(seed, rate, passing)
 
     def _count(self, course: _Course, report: Report) -> None:
         self.tally.runs[report.status] += 1
