@@ -30,7 +30,9 @@ graphs = st.recursive(
     max_leaves=4,
 )
 faults = st.one_of(st.just(()), st.sampled_from(list(ALL)).map(lambda name: (name,)))
-rates = st.sampled_from([0.02, 0.1, 0.3])
+pushes = st.dictionaries(tags, graphs, min_size=1, max_size=6)
+#: More would be too much: six failures in the course of one upload are the end of it.
+rates = st.sampled_from([0.02, 0.05, 0.1])
 sites: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -92,16 +94,18 @@ class Worlds(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scenario = Scenario(tally=self.tally)
+        self.scenario: Scenario
         self._is_violated = False
 
-    @initialize(read=sites, written=sites, is_glob=st.booleans())
-    def world(self, read: dict[str, Any], written: dict[str, Any], *, is_glob: bool) -> None:
-        """Set up the registries."""
-        self.scenario.close()
+    @initialize(read=sites, written=sites, is_glob=st.booleans(), images=pushes)
+    def world(
+        self, read: dict[str, Any], written: dict[str, Any], images: dict[str, Image | Index], *, is_glob: bool
+    ) -> None:
+        """Set up the registries, and the first images."""
         self.scenario = Scenario(source=read, target=written, is_glob=is_glob, tally=self.tally)
+        self.scenario.push(Scenario.REPOSITORIES[0], images)
 
-    @rule(repository=repositories, images=st.dictionaries(tags, graphs, min_size=1, max_size=6))
+    @rule(repository=repositories, images=pushes)
     def push(self, repository: str, images: dict[str, Image | Index]) -> None:
         """Somebody pushes images."""
         self.scenario.push(repository, images)
