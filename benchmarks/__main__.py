@@ -37,6 +37,7 @@ _MAKERS: dict[str, tuple[Callable[[float], Workload], ...]] = {
     "W4": (lambda scale: workloads.promotion(_scaled(100, scale)),),
     "W5": (lambda scale: workloads.first_and_again(_scaled(500, scale), delay=workloads.DELAY),),
     "W6": (lambda scale: workloads.large_images(_scaled(20, scale), 50_000_000),),
+    "W8": (lambda scale: workloads.bounded_connections(max(64 << 20, _scaled(128 << 20, scale)), rate=20_000_000.0),),
 }
 
 

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.link --to HOST:PORT --delay 0.025 --rate 125000000`` listens on a free port,
 prints its address, and passes connections on until it is ended. The delay is one way, in seconds;
-the rate is bytes per second in each direction, shared by all connections as on a real link.
+the rate is bytes per second in each direction, shared by all connections as on a real link, or with
+``--each`` for every connection alone, as it is where losses or windows bound them.
 
 What it does not imitate: loss, slow start, and the size of windows. A connection costs the round trip
 that a handshake takes: its first bytes wait for it.
@@ -166,24 +167,28 @@ class Endpoint(asyncio.Protocol):
 class Link:
     """Accepts connections, and makes one to ``host:port`` for each."""
 
-    def __init__(self, host: str, port: int, *, delay: float, rate: float) -> None:
+    def __init__(self, host: str, port: int, *, delay: float, rate: float, is_each: bool = False) -> None:
         self._host = host
         self._port = port
-        self._there = Line(delay, rate)
-        self._back = Line(delay, rate)
+        self._delay = delay
+        self._rate = rate
+        self._shared = None if is_each else self._lines()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(self) -> asyncio.Protocol:
         """Return the protocol of a connection that came in."""
         loop = asyncio.get_running_loop()
         # The handshake: the client believes to be connected at once, but nothing it sends arrives before.
-        opens_at = loop.time() + 2 * self._there.delay + self._there.delay
-        there, back = Direction(self._there, loop, opens_at), Direction(self._back, loop, opens_at)
+        opens_at = loop.time() + 2 * self._delay + self._delay
+        there, back = (Direction(line, loop, opens_at) for line in self._shared or self._lines())
         there.back, back.back = back, there
         task = loop.create_task(self._connect(there, back))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return Endpoint(there, back)
+
+    def _lines(self) -> tuple[Line, Line]:
+        return Line(self._delay, self._rate), Line(self._delay, self._rate)
 
     async def _connect(self, there: Direction, back: Direction) -> None:
         loop = asyncio.get_running_loop()
@@ -193,10 +198,10 @@ class Link:
             there.close()
 
 
-async def serve(host: str, port: int, *, delay: float, rate: float) -> None:
+async def serve(host: str, port: int, *, delay: float, rate: float, is_each: bool) -> None:
     """Print the address, and pass connections on until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    link = Link(host, port, delay=delay, rate=rate)
+    link = Link(host, port, delay=delay, rate=rate, is_each=is_each)
     server = await loop.create_server(link.accept, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     sys.stdout.write(f"{address[0]}:{address[1]}\n")
@@ -214,10 +219,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", required=True, metavar="HOST:PORT")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds, one way")
     parser.add_argument("--rate", type=float, default=0.0, help="bytes per second in each direction; 0 for no bound")
+    parser.add_argument("--each", action="store_true", help="the rate is that of every connection alone")
     options = parser.parse_args(arguments)
     host, _, port = options.to.rpartition(":")
     with suppress(KeyboardInterrupt):
-        uvloop.run(serve(host, int(port), delay=options.delay, rate=options.rate))
+        uvloop.run(serve(host, int(port), delay=options.delay, rate=options.rate, is_each=options.each))
 
 
 if __name__ == "__main__":

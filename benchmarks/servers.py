@@ -171,9 +171,12 @@ def embedded_registry(folder: Path, *, listen: str = "127.0.0.1:0", tag_digests:
 
 
 @contextmanager
-def linked(server: Server, *, delay: float, rate: float = 0.0) -> Iterator[Server]:
-    """Put a link before ``server``: ``delay`` seconds one way, ``rate`` bytes per second (0: no bound)."""
-    command = [sys.executable, "-m", "benchmarks.link", "--to", server.direct]
+def linked(server: Server, *, delay: float, rate: float = 0.0, is_each: bool = False) -> Iterator[Server]:
+    """Put a link before ``server``: ``delay`` seconds one way, ``rate`` bytes per second (0: no bound).
+
+    With ``is_each``, every connection has that rate for itself.
+    """
+    command = [sys.executable, "-m", "benchmarks.link", "--to", server.direct, *(["--each"] if is_each else [])]
     with _announced([*command, "--delay", str(delay), "--rate", str(rate)]) as host:
         yield replace(server, host=host)
 

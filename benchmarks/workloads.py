@@ -1,8 +1,9 @@
 """The workloads: what is copied, over what, by whom, and the least that it can take.
 
 W1 first sync; W2 the same again, nothing changed; W3 one large layer, plain and over TLS; W4 promotion
-within one registry; W5 W1 and W2 at 50 ms round trip; W6 large images over a gigabit at 50 ms. How
-Syncer grows with the number of tags is W7, in :mod:`benchmarks.growth`.
+within one registry; W5 W1 and W2 at 50 ms round trip; W6 large images over a gigabit at 50 ms; W8 one
+large layer where each connection has a bound of its own. How Syncer grows with the number of tags is W7,
+in :mod:`benchmarks.growth`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _TINY_BYTES = 1000
 #: Processes of skopeo and requests of the bare script: on loopback, and at a long round trip.
 _FEW = 16
 _MANY = 64
+#: Connections for one blob, where each has a bound of its own.
+_PARALLEL = 4
 #: Pipes of curl on a wide link.
 _PIPES = 16
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made by mkdtemp
@@ -78,7 +81,8 @@ class Workload:
     """A workload, and the parts it is measured in: jobs on the same target, one after the other.
 
     A peer in ``once`` is measured in the first round only: it takes so long that its spread does not matter.
-    With a ``tiny`` pair, each tool copies that first, to see what it takes only for starting.
+    With a ``tiny`` pair, each tool copies that first, to see what it takes only for starting. The ``rate`` is that
+    of the links to both registries, or with ``is_each`` that of every connection to the source.
     """
 
     key: str
@@ -92,6 +96,7 @@ class Workload:
     is_secure: bool = False
     delay: float = 0.0
     rate: float = 0.0
+    is_each: bool = False
 
     @property
     def size(self) -> int:
@@ -132,10 +137,10 @@ class Stage:
             target = stack.enter_context(docker_registry(self.folder / "target", self.certificate, seed=seed))
             source = target if workload.is_within else self.source
             ends = [
-                stack.enter_context(linked(server, delay=workload.delay, rate=workload.rate))
+                stack.enter_context(linked(server, delay=workload.delay, rate=rate, is_each=workload.is_each))
                 if workload.delay
                 else server
-                for server in (source, target)
+                for server, rate in ((source, workload.rate), (target, 0.0 if workload.is_each else workload.rate))
             ]
             job = Job(
                 source=ends[0],
@@ -315,6 +320,29 @@ def large_images(count: int, largest: int) -> Workload:
         peers=(SyncerRun(), SkopeoCopies(), CurlPipe(_PIPES)),
         delay=DELAY,
         rate=GIGABIT,
+    )
+
+
+def bounded_connections(size: int, *, rate: float) -> Workload:
+    """Return W8: one large layer from a source that gives each connection ``rate`` bytes per second, at 50 ms."""
+    repository = content.Repository(name="bench/large", images=(content.image("v1", [content.layer("large", size)]),))
+    return Workload(
+        key="W8",
+        parts=(
+            Part(
+                title=f"W8: one layer of {size >> 20} MiB, {rate / 1_000_000:.0f} MB/s for each connection, at 50 ms",
+                bound=_first_bound(repository),
+            ),
+        ),
+        pairs=(Pair(source=repository, target=repository.name),),
+        peers=(
+            SyncerRun(),
+            SyncerRun(f"syncer run, {_PARALLEL} connections", source=f"download: {{parallel: {_PARALLEL}}}"),
+            SkopeoCopies(1),
+        ),
+        delay=DELAY,
+        rate=rate,
+        is_each=True,
     )
 
 

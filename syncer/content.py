@@ -10,18 +10,23 @@ An adapter is one repository of one registry, layout tree or archive.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from syncer.errors import DigestMismatch, SizeMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+    from typing import Self
 
     from syncer.oci.descriptor import Descriptor
     from syncer.oci.digest import Digest
     from syncer.oci.manifest import Manifest
+
+
+A = TypeVar("A")
+_ABILITIES: dict[tuple[type, object], bool] = {}
 
 
 class BlobOutcome(StrEnum):
@@ -248,41 +253,81 @@ class Catalog(Protocol):
 class Throttled(Protocol):
     """A place that bounds how many blobs move from or to it at once."""
 
-    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob of ``size`` bytes.
+    def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes to or from the registry ``partner``.
+
+        No partner uses up all slots where it is one ``of`` several, or others have come.
 
         Who needs slots of two places takes them in the order of :attr:`Repository.registry`.
         """
         ...
 
 
-async def verified(chunks: AsyncIterator[bytes], descriptor: Descriptor) -> AsyncGenerator[bytes]:
+def is_able(place: object, ability: Callable[..., A]) -> TypeGuard[A]:
+    """Tell whether ``place`` has an ``ability``, which is one of the protocols above.
+
+    That is what ``isinstance`` tells, too; but it looks at every member each time, which takes longer than much of
+    what is done with a blob. All of one class have the same abilities.
+    """
+    key = (type(place), ability)
+    able = _ABILITIES.get(key)
+    if able is None:
+        able = _ABILITIES[key] = isinstance(place, ability)  # type: ignore[arg-type]  # it is a class
+    return able
+
+
+class verified:  # noqa: N801 - stands where a generator would
     """Pass ``chunks`` on, one behind, so that the last is held back until the whole has been checked.
 
     Hashing runs in the loop's thread: hashlib lets go of the interpreter lock over 2 KiB, but at
     the chunk sizes in use a hand-over to another thread costs more than it gives.
-
-    Raises:
-        SizeMismatch: as soon as there are more bytes than ``descriptor.size``, or fewer at the end.
-        DigestMismatch: at the end, when the bytes do not hash to ``descriptor.digest``.
     """
-    hasher = descriptor.digest.hasher()
-    seen = 0
-    held = b""
-    async for chunk in chunks:
-        seen += len(chunk)
-        if seen > descriptor.size:
-            raise SizeMismatch(f"blob {descriptor.digest} is longer than the {descriptor.size} bytes announced")
-        hasher.update(chunk)
-        if held:
-            yield held
-        held = chunk
-    if seen != descriptor.size:
-        raise SizeMismatch(f"blob {descriptor.digest} ended after {seen} of {descriptor.size} bytes")
-    if hasher.hexdigest() != descriptor.digest.encoded:
-        raise DigestMismatch(
-            f"blob {descriptor.digest} arrived as {descriptor.digest.algorithm}:{hasher.hexdigest()}",
-            hint="The source is corrupt, or something between changed the bytes; nothing was tagged.",
-        )
-    if held:
-        yield held
+
+    __slots__ = ("_chunks", "_descriptor", "_hasher", "_held", "_is_over", "_seen")
+
+    def __init__(self, chunks: AsyncIterator[bytes], descriptor: Descriptor) -> None:
+        """Check that ``chunks`` are what ``descriptor`` says."""
+        self._chunks = chunks
+        self._descriptor = descriptor
+        self._hasher = descriptor.digest.hasher()
+        self._seen = 0
+        self._held = b""
+        self._is_over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the chunk before the one that came last.
+
+        Raises:
+            SizeMismatch: as soon as there are more bytes than the descriptor's size, or fewer at the end.
+            DigestMismatch: at the end, when the bytes do not hash to the descriptor's digest.
+        """
+        size = self._descriptor.size
+        while not self._is_over:
+            try:
+                chunk = await anext(self._chunks)
+            except StopAsyncIteration:
+                chunk = b""
+                self._is_over = True
+                self._check()
+            self._seen += len(chunk)
+            if self._seen > size:
+                self._is_over = True
+                raise SizeMismatch(f"blob {self._descriptor.digest} is longer than the {size} bytes announced")
+            self._hasher.update(chunk)
+            held, self._held = self._held, chunk
+            if held:
+                return held
+        raise StopAsyncIteration
+
+    def _check(self) -> None:
+        digest, size = self._descriptor.digest, self._descriptor.size
+        if self._seen != size:
+            raise SizeMismatch(f"blob {digest} ended after {self._seen} of {size} bytes")
+        if self._hasher.hexdigest() != digest.encoded:
+            raise DigestMismatch(
+                f"blob {digest} arrived as {digest.algorithm}:{self._hasher.hexdigest()}",
+                hint="The source is corrupt, or something between changed the bytes; nothing was tagged.",
+            )

@@ -52,7 +52,7 @@ class _Collections:
 
 
 @pytest.fixture(autouse=True)
-def loop_guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def loop_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test whose code blocks the event loop.
 
     Two guards: a blocking call (sleep, file or socket I/O) on the loop raises where it is made, and a
@@ -82,4 +82,5 @@ def loop_guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     finally:
         guard.deactivate()
         gc.callbacks.remove(collecting)
-    assert not slow, f"the event loop was blocked: {slow}"
+    # An attack that is not defended against may be one on the loop.
+    assert not slow or request.node.get_closest_marker("undefended"), f"the event loop was blocked: {slow}"

@@ -55,6 +55,7 @@ PURE = [
     "registry/registries_conf.py",
     "registry/traffic/adaptive.py",
     "registry/traffic/retry.py",
+    "registry/unfinished.py",
     "registry/upload/forms.py",
     "registry/upload/ladder.py",
     "registry/upload/progress.py",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Objects made and not yet gone after which garbage is looked for; Python's own 700 cost 3 % of a long run's CPU
 #: time. What a run makes refers to itself hardly anywhere, so little waits for a collection.
-_THRESHOLD = 10_000
+_THRESHOLD = 50_000
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from syncer.registry.client import RegistryClient
     from syncer.registry.settings import RegistrySettings
     from syncer.registry.standing import Standing
+    from syncer.registry.unfinished import UnfinishedUploads
     from syncer.spec.values import Spec
 
 
@@ -48,7 +49,9 @@ class _SpecClients:
         surroundings: Surroundings,
         observer: Observer,
         stack: AsyncExitStack,
+        *,
         learned: Sequence[LearnedChallenge],
+        unfinished: UnfinishedUploads | None,
     ) -> None:
         self.by_name: dict[str, RegistryClient] = {}
         self._spec = spec
@@ -56,6 +59,7 @@ class _SpecClients:
         self._observer = observer
         self._stack = stack
         self._learned = learned
+        self._unfinished = unfinished
         # Two keys may mean one registry, and what guards against oneself must be one, too.
         self._standings = Standings(clock=surroundings.clock, random=surroundings.random)
         self._hasty = self._standings.with_policy(HASTY)
@@ -75,6 +79,7 @@ class _SpecClients:
                 for one in self._learned
                 if one.location == registry.location
             ],
+            unfinished=self._unfinished,
         )
         self.by_name[registry.name] = await self._stack.enter_async_context(client)
         return self.by_name[registry.name]
@@ -110,11 +115,18 @@ class SpecPlaces:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, spec: Spec, surroundings: Surroundings, observer: Observer, *, learned: Iterable[LearnedChallenge] = ()
+        cls,
+        spec: Spec,
+        surroundings: Surroundings,
+        observer: Observer,
+        *,
+        learned: Iterable[LearnedChallenge] = (),
+        unfinished: UnfinishedUploads | None = None,
     ) -> AsyncIterator[SpecPlaces]:
         """Open the registries that the entries of ``spec`` use; no request is sent before one is asked for.
 
-        What an earlier run ``learned`` of how they want to be asked spares the first refusal.
+        What an earlier run ``learned`` of how they want to be asked spares the first refusal. Uploads that it
+        left ``unfinished`` are gone on with; without it none is noted either.
 
         Raises:
             LayoutError: when a layout tree cannot be opened.
@@ -128,7 +140,7 @@ class SpecPlaces:
         # Two keys may mean one tree, and what guards against oneself must be one, too.
         opened: dict[Path, LayoutTree] = {}
         async with AsyncExitStack() as stack:
-            clients = _SpecClients(spec, surroundings, observer, stack, tuple(learned))
+            clients = _SpecClients(spec, surroundings, observer, stack, learned=tuple(learned), unfinished=unfinished)
             for name in sorted(used):
                 match spec.registries[name]:
                     case RegistrySpec() as registry:

@@ -18,6 +18,7 @@ from syncer.registry.network.proxies import ProxySettings
 from syncer.registry.settings import (
     CreationKind,
     CreationSettings,
+    DownloadSettings,
     RegistrySettings,
     TimeoutSettings,
     TlsSettings,
@@ -25,7 +26,7 @@ from syncer.registry.settings import (
     UploadSettings,
 )
 from syncer.registry.traffic.retry import RetryPolicy
-from syncer.spec.values import PasswordCredentials, TokenCredentials
+from syncer.spec.values import Download, PasswordCredentials, TokenCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from syncer.registry.auth.memory import Demand
     from syncer.registry.credentials.values import Credential
     from syncer.registry.standing import Standing, Standings
+    from syncer.registry.unfinished import UnfinishedUploads
     from syncer.spec.values import Creation, Proxy, RegistrySpec, Timeouts, TlsFiles
 
 #: Where somebody else can be asked, a mirror that fails gets one more chance, and one that is not there none.
@@ -63,10 +65,11 @@ def client_of_spec(
     *,
     standings: Standings | None = None,
     learned: Iterable[Demand] = (),
+    unfinished: UnfinishedUploads | None = None,
 ) -> RegistryClient:
     """Return a client for a registry of the spec; clients of one registry share its standing, of ``standings``.
 
-    It starts with what an earlier run ``learned``.
+    It starts with what an earlier run ``learned``, and with the uploads that it left ``unfinished``.
     """
     if spec.tls is not None and spec.tls.insecure:
         text = (
@@ -76,7 +79,15 @@ def client_of_spec(
     explicit = {spec.host: credential} if (credential := _credential(spec)) else None
     settings = settings_of_spec(spec, surroundings)
     standing = standings.of(settings, spec.location) if standings else None
-    return made_client(settings, surroundings, observer, explicit=explicit, standing=standing, learned=learned)
+    return made_client(
+        settings,
+        surroundings,
+        observer,
+        explicit=explicit,
+        standing=standing,
+        learned=learned,
+        unfinished=unfinished,
+    )
 
 
 def made_client(
@@ -87,6 +98,7 @@ def made_client(
     explicit: dict[str, Credential] | None = None,
     standing: Standing | None = None,
     learned: Iterable[Demand] = (),
+    unfinished: UnfinishedUploads | None = None,
 ) -> RegistryClient:
     """Return a client that lives by the clocks of ``surroundings``, and finds credentials there, after ``explicit``.
 
@@ -102,6 +114,7 @@ def made_client(
         wall_clock=surroundings.wall_clock,
         random=surroundings.random,
         learned=learned,
+        unfinished=unfinished,
     )
 
 
@@ -122,9 +135,15 @@ def settings_of_spec(spec: RegistrySpec, surroundings: Surroundings) -> Registry
         timeouts=_timeouts(spec.timeouts),
         proxies=_proxies(spec.proxy, surroundings),
         trusted_hosts=spec.trusted_hosts,
+        download=_download(spec.download),
         upload=UploadSettings(form=UploadForm(spec.upload.form), chunk=spec.upload.chunk),
         creation=_creation(spec.creation, surroundings) if spec.creation else None,
     )
+
+
+def _download(spec: Download) -> DownloadSettings:
+    defaults = DownloadSettings()
+    return DownloadSettings(parallel=spec.parallel, large=spec.large or defaults.large)
 
 
 def _timeouts(spec: Timeouts) -> TimeoutSettings:

@@ -16,6 +16,7 @@ from syncer.errors import SyncerError
 from syncer.events import Observers, RunFinished, RunStarted, RunStatus
 from syncer.plan.document import Plan
 from syncer.plan.records import Unresolved
+from syncer.registry.unfinished import UnfinishedUploads
 from syncer.telemetry.recorder import ReportObserver
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ async def run_spec(
         status = RunStatus.INTERRUPTED
         try:
             known = await state.challenges()
+            unfinished = UnfinishedUploads(state, await state.unfinished_uploads())
             async with (
-                SpecPlaces.open(spec, surroundings, observer, learned=known) as places,
+                SpecPlaces.open(spec, surroundings, observer, learned=known, unfinished=unfinished) as places,
                 _remembering(state, places, known),
                 beside(observers),
             ):

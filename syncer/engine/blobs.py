@@ -7,19 +7,21 @@ many images and repositories want it (ARCHITECTURE, the engine's rules 1, 3 and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from anyio import Event
 
-from syncer.content import BlobOutcome, Filed, Linker, Throttled, verified
+from syncer.content import BlobOutcome, Filed, Linker, Throttled, is_able, verified
 from syncer.engine.fanout import Flights, open_group
 from syncer.engine.readings import Readings
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
 from syncer.events import BlobFinished, BlobProgress, BlobStarted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection
+    from contextlib import AbstractAsyncContextManager
+    from typing import Self
 
     from syncer.content import BlobSession, Repository, Source, Target
     from syncer.engine.holdings import Holdings
@@ -111,7 +113,7 @@ class BlobMover:
             outcome = await self._mount_or_stream(blob, source, target, mount_from)
         else:
             with self._in_registry.lead(blob.digest):
-                async with data_slots(source, target, size=blob.size):
+                async with self._slots(source, target, blob):
                     if target.repository in self._bare and not doubted:
                         outcome = await self._begin_and_read(blob, source, target)
                     else:
@@ -131,7 +133,7 @@ class BlobMover:
                 # One that never mounts says nothing.
                 if self._has_mounted and mount_from != source.repository:
                     await self.holdings.drop(mount_from, [blob.digest])
-                async with data_slots(source, target, size=blob.size):
+                async with self._slots(source, target, blob):
                     outcome = await self._finish(begun, blob, source, target)
             except BaseException:
                 await _give_up(begun)
@@ -198,13 +200,15 @@ class BlobMover:
         async def opener() -> AsyncIterator[AsyncIterator[bytes]]:
             nonlocal opened
             meter.restart()
+            chunks, opened = opened, None
+            if chunks is not None:
+                yield meter.metered(chunks)
+                return
             async with AsyncExitStack() as stack:
-                chunks, opened = opened, None
-                if chunks is None:
-                    # Only opening is blamed on the source: what is raised inside the block is the target's.
-                    with blamed_on(Side.SOURCE):
-                        chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
-                yield await stack.enter_async_context(aclosing(meter.verified(chunks)))
+                # Only opening is blamed on the source: what is raised inside the block is the target's.
+                with blamed_on(Side.SOURCE):
+                    chunks = await stack.enter_async_context(self._readings.open(blob, source, _name(target)))
+                yield meter.metered(chunks)
 
         for is_last in (True,) if was_wrong else (False, True):
             try:
@@ -226,6 +230,9 @@ class BlobMover:
             if isinstance(begun, BlobOutcome):
                 return begun
         raise AssertionError  # the loop returns or raises
+
+    def _slots(self, source: Source, target: Target, blob: Descriptor) -> AbstractAsyncContextManager[None]:
+        return data_slots(source, target, size=blob.size, targets=self._readings.targets(source))
 
     def _mount_source(self, blob: Descriptor, source: Source, target: Target) -> str:
         if known := self.holdings.mount_source(target.repository, blob.digest):
@@ -252,7 +259,7 @@ def _name(place: Repository) -> str:
 
 async def _is_shared(blob: Descriptor, source: Source, target: Target) -> bool:
     """Let the target share the file of the source, where both have files; True when it holds the blob now."""
-    if not (isinstance(source, Filed) and isinstance(target, Linker)):
+    if not (is_able(source, Filed) and is_able(target, Linker)):
         return False
     with blamed_on(Side.SOURCE):
         file = await source.blob_path(blob.digest)
@@ -280,16 +287,20 @@ class blamed_on:  # noqa: N801 - a context manager used as a statement
 
 
 @asynccontextmanager
-async def data_slots(*places: Repository, size: int = 0) -> AsyncIterator[None]:
-    """Hold a slot for a blob of ``size`` bytes of each place that has them.
+async def data_slots(source: Repository, target: Repository, *, size: int = 0, targets: int = 1) -> AsyncIterator[None]:
+    """Hold a slot for a blob of ``size`` bytes of each side that has them; the source has so many ``targets``.
 
     Slots are taken in the order of the registries' names, so that two transfers in opposite
     directions cannot each hold what the other waits for; a copy within one registry takes one.
     """
-    throttled = {place.registry: place for place in places if isinstance(place, Throttled)}
+    slots: dict[str, AbstractAsyncContextManager[None]] = {}
+    for place, partner, of in ((source, target, targets), (target, source, 1)):
+        name = place.registry
+        if is_able(place, Throttled):
+            slots[name] = place.data_slot(size, partner.registry, of)
     async with AsyncExitStack() as stack:
-        for name in sorted(throttled):
-            await stack.enter_async_context(throttled[name].data_slot(size))
+        for name in sorted(slots):
+            await stack.enter_async_context(slots[name])
         yield
 
 
@@ -304,15 +315,30 @@ class _Meter:
 
     def restart(self) -> None:
         if self._passed:
-            self._notify(-self._passed)
+            self.passed(-self._passed)
 
-    async def verified(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        with blamed_on(Side.SOURCE):
-            async with aclosing(verified(chunks, self._blob)) as checked:
-                async for chunk in checked:
-                    self._notify(len(chunk))
-                    yield chunk
+    def metered(self, chunks: AsyncIterator[bytes]) -> _Metered:
+        return _Metered(self, verified(chunks, self._blob))
 
-    def _notify(self, count: int) -> None:
+    def passed(self, count: int) -> None:
         self._passed += count
         self._observer.notify(BlobProgress(target=self._target, digest=self._blob.digest, count=count))
+
+
+class _Metered:
+    """The checked bytes of one reading; what is wrong with them is the source's fault."""
+
+    __slots__ = ("_chunks", "_meter")
+
+    def __init__(self, meter: _Meter, chunks: verified) -> None:
+        self._meter = meter
+        self._chunks = chunks
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with blamed_on(Side.SOURCE):
+            chunk = await anext(self._chunks)
+        self._meter.passed(len(chunk))
+        return chunk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -10,7 +10,8 @@ import anyio
 from syncer.errors import SyncerError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from types import TracebackType
 
     from anyio.abc import TaskGroup
 
@@ -52,14 +53,26 @@ async def run_all(calls: Sequence[Callable[[], Coroutine[Any, Any, object]]]) ->
             group.start_soon(one, call)
 
 
-@asynccontextmanager
-async def open_group() -> AsyncIterator[TaskGroup]:
+class open_group:  # noqa: N801 - stands where anyio's function would
     """Open a task group whose failures leave as :func:`run_all` lets them."""
-    try:
-        async with anyio.create_task_group() as group:
-            yield group
-    except BaseExceptionGroup as errors:
-        raise only_syncer_error(errors) from None
+
+    __slots__ = ("_group",)
+
+    def __init__(self) -> None:
+        self._group = anyio.create_task_group()
+
+    async def __aenter__(self) -> TaskGroup:
+        """Open it."""
+        return await self._group.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Wait for its tasks."""
+        try:
+            return await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as errors:
+            raise only_syncer_error(errors) from None
 
 
 def only_syncer_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -91,6 +104,7 @@ class Flights(Generic[K]):
         landing = self._landed.get(key)
         if landing is None:
             return None
+        landing.event = landing.event or anyio.Event()
         await landing.event.wait()
         return landing.failure
 
@@ -105,12 +119,14 @@ class Flights(Generic[K]):
             raise
         finally:
             del self._landed[key]
-            landing.event.set()
+            if landing.event is not None:
+                landing.event.set()
 
 
 class _Landing:
     """How a flight ended, for those who wait for it."""
 
     def __init__(self) -> None:
-        self.event = anyio.Event()
+        #: Made by the first who waits: mostly nobody does.
+        self.event: anyio.Event | None = None
         self.failure: SyncerError | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from syncer.content import ReferrerLister
+from syncer.content import ReferrerLister, is_able
 from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import Flights, run_all
 from syncer.errors import DigestMismatch, NotFound, Side, SizeExceedsLimit
@@ -292,7 +292,7 @@ class ImageCopier:
         known = await self._companions() if callable(self._companions) else self._companions
 
         async def look(subject: Digest) -> None:
-            if isinstance(self._source, ReferrerLister):
+            if is_able(self._source, ReferrerLister):
                 with blamed_on(Side.SOURCE):
                     links = await self._source.referrers(subject, known_tags=known)
                 self.companions_seen.add(fallback_tag(subject))

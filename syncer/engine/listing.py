@@ -221,8 +221,9 @@ class Listing:
                             del self._undecided[tag]
                             self._hand_out(tag)
             except NotFound:
-                # There is no repository yet.
-                present.clear()
+                # There is no repository yet; unless it has listed something, and a page is what is missing.
+                if present:
+                    self.present = None
             except (ContentError, Denied, Unauthorized, Unsupported):
                 self.present = None
         self._decide_all()

@@ -19,6 +19,7 @@ from syncer.errors import SyncerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from syncer.content import Source
     from syncer.oci.descriptor import Descriptor
@@ -46,35 +47,37 @@ class Readings:
         self._kept: OrderedDict[tuple[str, Digest], _Reading] = OrderedDict()
         self._kept_bytes = 0
 
+    def targets(self, source: Source) -> int:
+        """Return how many target registries are expected to want the blobs of ``source``."""
+        return self._fans.get((source.registry, source.repository), 1)
+
     def expect(self, registry: str, repository: str, targets: int) -> None:
         """Expect so many target registries to want the blobs of a source repository."""
         if targets > 1:
             self._fans[registry, repository] = targets
 
-    @asynccontextmanager
-    async def open(self, blob: Descriptor, source: Source, reader: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    def open(self, blob: Descriptor, source: Source, reader: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a blob of ``source`` for the target registry ``reader``, as :meth:`Source.fetch_blob` does.
+
+        What this returns is to be entered at once.
 
         Raises:
             NotFound: when there is no such blob.
             SyncerError: whatever else the source raised.
         """
-        targets = self._fans.get((source.registry, source.repository), 1)
+        targets = self.targets(source)
         key = (source.registry, blob.digest)
         reading = self._open.get(key) or self._kept.get(key)
         if reading is not None and reader in reading.readers:
             # Who comes again found the bytes wrong, or sends them anew: it is to get others than these.
             self._open.pop(key, None)
             self._drop_kept(key)
-            opened = source.fetch_blob(blob)
-        elif reading is not None and reading.can_be_joined:
-            opened = self._join(key, reading, blob, source, reader)
-        elif targets > 1:
-            opened = self._lead(key, _Reading(self._buffer, self._patience, targets), blob, source, reader)
-        else:
-            opened = source.fetch_blob(blob)
-        async with opened as chunks:
-            yield chunks
+            return source.fetch_blob(blob)
+        if reading is not None and reading.can_be_joined:
+            return self._join(key, reading, blob, source, reader)
+        if targets > 1:
+            return self._lead(key, _Reading(self._buffer, self._patience, targets), blob, source, reader)
+        return source.fetch_blob(blob)
 
     @asynccontextmanager
     async def _join(

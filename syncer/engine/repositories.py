@@ -249,8 +249,7 @@ class RepositorySync:
         except anyio.get_cancelled_exc_class():
             cancelled = self._finished(tag, TagOutcome.CANCELLED)
             self._observer.notify(cancelled)
-            with anyio.CancelScope(shield=True):
-                await self._record(cancelled, None)
+            await self._record(cancelled, None)
             raise
         done = replace(done, seconds=self._clock() - began)
         await self._record(done, source_digest)
@@ -371,20 +370,21 @@ class RepositorySync:
         )
 
     async def _record(self, done: TagFinished, source_digest: Digest | None) -> None:
-        await self._journal.record_tag(
-            TagRecord(
-                run=self._run,
-                entry=done.entry,
-                source=done.source,
-                target=done.target,
-                tag=done.tag,
-                outcome=done.outcome,
-                source_digest=source_digest,
-                target_digest=done.digest,
-                error=done.error.message if done.error else "",
-                at=self._clock(),
-            )
+        """Remember what became of a tag; a cancellation waits until that is done, and told by the caller."""
+        record = TagRecord(
+            run=self._run,
+            entry=done.entry,
+            source=done.source,
+            target=done.target,
+            tag=done.tag,
+            outcome=done.outcome,
+            source_digest=source_digest,
+            target_digest=done.digest,
+            error=done.error.message if done.error else "",
+            at=self._clock(),
         )
+        with anyio.CancelScope(shield=True):
+            await self._journal.record_tag(record)
 
 
 def _listed(digest: Digest) -> Descriptor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +31,7 @@ from syncer.plan.records import TagRecord, Unresolved, whole_entry
 from syncer.spec.routing import image
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -61,7 +62,10 @@ class Places(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Breadth:
-    """How much a run has open at once; bounds memory, not speed: requests have windows of their own."""
+    """How much a run has open at once; bounds memory, not speed: requests have windows of their own.
+
+    Both are counted for each target registry: one that is slow is not to take the places of the others.
+    """
 
     repositories: int = 64
     images: int = 64
@@ -78,6 +82,56 @@ class _Claim:
     listed: anyio.Event = field(default_factory=anyio.Event)
     #: The source could not be looked at: whatever its selection fits may be its own.
     has_failed: bool = False
+
+
+class _Names:
+    """The repositories that entries have in common: listed once, and read by each entry at its own pace."""
+
+    def __init__(self, readers: int) -> None:
+        self._readers = readers
+        self._names: list[str] = []
+        #: How many of them the quickest reader has taken.
+        self._taken = 0
+        self._has_ended = False
+        self._failure: SyncerError | None = None
+        self._changed = anyio.Event()
+
+    async def put(self, name: str) -> bool:
+        """Add one, and return when a reader wants another; False when there is none left."""
+        self._names.append(name)
+        self._announce()
+        while self._readers and self._taken < len(self._names):
+            await self._changed.wait()
+        return self._readers > 0
+
+    def end(self, failure: SyncerError | None) -> None:
+        """No more come: that was all, or listing them failed."""
+        self._has_ended, self._failure = True, failure
+        self._announce()
+
+    async def read(self) -> AsyncIterator[str]:
+        """Yield every name; raise the failure when there is one, in the end."""
+        at = 0
+        while True:
+            while at < len(self._names):
+                at += 1
+                self._taken = max(self._taken, at)
+                self._announce()
+                yield self._names[at - 1]
+            if self._has_ended:
+                break
+            await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def leave(self) -> None:
+        """Read no more."""
+        self._readers -= 1
+        self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
 
 
 class SyncRun:
@@ -117,8 +171,13 @@ class SyncRun:
         self._recheck = recheck
         self._only = only
         breadth = breadth or Breadth()
-        self._repositories = anyio.Semaphore(breadth.repositories)
-        self._images = anyio.Semaphore(breadth.images)
+        self._repositories: defaultdict[str, anyio.Semaphore] = defaultdict(
+            lambda: anyio.Semaphore(breadth.repositories)
+        )
+        # Tags come in batches, with others' turns between them: there is none after each.
+        self._images: defaultdict[str, anyio.Semaphore] = defaultdict(
+            lambda: anyio.Semaphore(breadth.images, fast_acquire=True)
+        )
         self._clock = clock
         self._movers: dict[str, BlobMover] = {}
         self._readings = Readings()
@@ -169,23 +228,36 @@ class SyncRun:
                 await self._start_entries(entries, work, group)
 
     async def _start_entries(self, entries: Sequence[SyncEntry], work: Work, group: TaskGroup) -> None:
-        """Start entries that read the same repositories: a repository for all of them, then the next."""
+        """Start entries that read the same repositories, which are listed no faster than one of them goes on."""
+        names = _Names(len(entries))
+        async with open_group() as starters:
+            for entry in entries:
+                starters.start_soon(self._start_entry, entry, names, work, group)
+            failure: SyncerError | None = None
+            try:
+                async with aclosing(self._expand(entries[0])) as repositories:
+                    async for repository in repositories:
+                        if not await names.put(repository):
+                            break
+            except SyncerError as error:
+                failure = error
+            names.end(failure)
+
+    async def _start_entry(self, entry: SyncEntry, names: _Names, work: Work, group: TaskGroup) -> None:
+        """Start the repositories of one entry, one after the other, as long as there are places for its target's."""
         outcome = TagOutcome.CANCELLED
         failure: SyncerError | None = None
         try:
-            async with aclosing(self._expand(entries[0])) as repositories:
-                async for repository in repositories:
-                    for entry in entries:
-                        await self._start_repository(entry, repository, work, group)
+            async for repository in names.read():
+                await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
         except SyncerError as error:
             outcome, failure = TagOutcome.of(error), error
-            self._failed_entries.extend(entries)
-            for entry in entries:
-                self._observer.notify(EntryFailed(entry=entry.name, error=error))
+            self._failed_entries.append(entry)
+            self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
-            for entry in entries:
-                await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
+            names.leave()
+            await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
 
     async def _start_repository(self, entry: SyncEntry, repository: str, work: Work, group: TaskGroup) -> None:
         pair = self._pair(entry, repository)
@@ -193,7 +265,7 @@ class SyncRun:
             return
         claim = self._claim(pair)
         # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
-        await self._repositories.acquire()
+        await self._repositories[pair.target.registry].acquire()
         group.start_soon(self._repository, pair, claim, work)
 
     def _pair(self, entry: SyncEntry, repository: str) -> RepositoryPair | None:
@@ -250,7 +322,7 @@ class SyncRun:
         finally:
             claim.has_failed = not claim.listed.is_set()
             claim.listed.set()
-            self._repositories.release()
+            self._repositories[pair.target.registry].release()
             await self._record(pair.entry, pair.source_name, pair.target_name, outcome, error)
         self._observer.notify(
             RepositoryFinished(
@@ -292,12 +364,13 @@ class SyncRun:
             clock=self._clock,
             admits=partial(self._admits, claim),
         )
+        places = self._images[pair.target.registry]
         async with open_group() as group:
             group.start_soon(self._list, sync, claim)
             async for batch in sync.listing.batches():
                 for tag in await sync.settle(batch) if self._is_writing else batch:
-                    await self._images.acquire()
-                    group.start_soon(self._one, work, sync, tag)
+                    await places.acquire()
+                    group.start_soon(_one, work, sync, tag, places)
         if self._is_writing:
             await sync.sync_companions()
 
@@ -324,12 +397,6 @@ class SyncRun:
                 source=pair.source_name, target=pair.target_name, listed=listing.listed, selected=listing.wanted
             )
         )
-
-    async def _one(self, work: Work, sync: RepositorySync, tag: str) -> None:
-        try:
-            await work(sync, tag)
-        finally:
-            self._images.release()
 
     def _mover(self, registry: str) -> BlobMover:
         if registry not in self._movers:
@@ -375,6 +442,14 @@ class SyncRun:
         if not any(glob.matches(target.repository) for glob in globs):
             return False
         return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+async def _one(work: Work, sync: RepositorySync, tag: str, places: anyio.Semaphore) -> None:
+    """Look at one tag, and give back its place among the images that are open."""
+    try:
+        await work(sync, tag)
+    finally:
+        places.release()
 
 
 def _alike(entries: Sequence[SyncEntry]) -> list[list[SyncEntry]]:

@@ -1,8 +1,8 @@
-"""What is remembered between runs, of a tag and of how a registry is asked."""
+"""What is remembered between runs: of a tag, of how a registry is asked, of an upload that was begun."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,21 @@ class LearnedChallenge:
     prefix: str
     realm: str
     service: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnfinishedUpload:
+    """The upload of a blob that was begun: where it goes on, and how far the registry had confirmed it.
+
+    ``offset`` is bytes, ``at`` is seconds since the epoch; a record without a time gets that of its writing.
+    """
+
+    registry: str
+    repository: str
+    digest: Digest
+    location: str = field(repr=False)
+    offset: int = 0
+    at: float = 0.0
 
 
 _ENTRY = "entry:"

@@ -12,6 +12,8 @@ from syncer.errors import SizeMismatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
     from typing import Self
 
     from multidict import CIMultiDictProxy
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from syncer.errors import Side
     from syncer.events import RequestKind
     from syncer.registry.auth.scopes import Scope
+    from syncer.registry.network.transport import HttpResponse, Sending
 
 #: Bytes of an answer that is not content: a token, a page of referrers, an error.
 SMALL_ANSWER = 1024 * 1024
@@ -41,7 +44,7 @@ class StreamBody:
 
     Attributes:
         failure: what ``chunks`` raised, or that they were too many or too few.
-        started: set when the first bytes are asked for: the request has its connection then.
+        is_started: the first bytes were asked for: the request has its connection.
         sent: how many bytes were handed over.
         ended_at: when the last of them was taken, by the clock; None before.
         is_reading: True while the next bytes are waited for.
@@ -72,7 +75,7 @@ class StreamBody:
         self.ended_at: float | None = None
         self._clock = clock
         self.failure: Exception | None = None
-        self.started = anyio.Event()
+        self.is_started = False
         self._chunks = chunks
         self._pass_bytes = pass_bytes
         self._ready = ready
@@ -92,7 +95,7 @@ class StreamBody:
     async def __anext__(self) -> bytes:
         if self._is_closed:
             raise ConnectionAbortedError("the request is over")
-        self.started.set()
+        self.is_started = True
         if self.sent < self.size:
             self._tell(None)
         elif not self.size:
@@ -137,11 +140,25 @@ class StreamBody:
             raise SizeMismatch(f"there are more than the {self.size} bytes announced")
 
     async def settled(self) -> None:
-        """Give out nothing more, and wait until nobody is reading the chunks."""
+        """Give out nothing more, and wait until nobody is reading the chunks, cancelled or not."""
         self._is_closed = True
         if self.is_reading:
             self._idle = anyio.Event()
-            await self._idle.wait()
+            with anyio.CancelScope(shield=True):
+                await self._idle.wait()
+
+
+class Departure:
+    """Whether a call has been sent; ``has_been`` is set before its first byte."""
+
+    __slots__ = ("has_been",)
+
+    def __init__(self) -> None:
+        self.has_been = False
+
+    def take_place(self) -> None:
+        """Take note that the call is about to be sent."""
+        self.has_been = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +175,7 @@ class Call:
         blob_size: bytes of the blob that the slot is for.
         authorization: the Authorization header to use as it is, for who needs no token; None to find one.
         is_redirectable: False to take a redirect for an error.
-        on_departure: called whenever it is about to be sent: until then, nobody knows of it.
+        departure: takes note when it is about to be sent: until then, nobody knows of it.
     """
 
     kind: RequestKind
@@ -176,7 +193,7 @@ class Call:
     blob_size: int = 0
     authorization: str | None = field(default=None, repr=False)
     is_redirectable: bool = True
-    on_departure: Callable[[], None] | None = field(default=None, repr=False)
+    departure: Departure | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_replayable(self) -> bool:
@@ -198,3 +215,59 @@ class Reply:
     body: bytes = field(repr=False)
     url: URL
     attempts: int
+
+
+class Answered:
+    """An answer with its body unread, and what it takes to read it: a connection, and the right to ask for it.
+
+    Who has it leaves its context to give both back, the connection first.
+    """
+
+    __slots__ = ("_response", "_sending", "_turn")
+
+    def __init__(self, turn: AbstractAsyncContextManager[None] | None) -> None:
+        """Hold ``turn``, which has been waited for."""
+        self._turn = turn
+        self._sending: Sending | None = None
+        self._response: HttpResponse | None = None
+
+    @property
+    def response(self) -> HttpResponse:
+        """The answer."""
+        assert self._response is not None  # noqa: S101 - for the type checker: who asks has sent something
+        return self._response
+
+    async def send(self, sending: Sending) -> HttpResponse:
+        """Begin the exchange ``sending``, in place of the one before, and return its answer."""
+        self._response = await sending.__aenter__()
+        self._sending = sending
+        return self._response
+
+    async def give_up(self) -> None:
+        """End the exchange, and keep the right to begin another."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            await sending.__aexit__(None, None, None)
+
+    def handed_over(self) -> Answered:
+        """Return the same in other hands: leaving this context changes nothing any more."""
+        other = Answered(self._turn)
+        other._sending, other._response = self._sending, self._response
+        self._sending = self._turn = None
+        return other
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give everything back."""
+        sending, self._sending = self._sending, None
+        turn, self._turn = self._turn, None
+        try:
+            if sending is not None:
+                await sending.__aexit__(kind, error, trace)
+        finally:
+            if turn is not None:
+                await turn.__aexit__(kind, error, trace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random as random_module
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +29,7 @@ from syncer.registry.auth.denials import Denials
 from syncer.registry.auth.memory import MOST_SCOPES
 from syncer.registry.auth.origins import Nobody, OriginTokens, may_see_credentials
 from syncer.registry.auth.tokens import Tokens
-from syncer.registry.call import Call, Reply
+from syncer.registry.call import Answered, Call, Reply
 from syncer.registry.catalog import RegistryCatalog
 from syncer.registry.network.addresses import kind_of
 from syncer.registry.network.resolver import system_lookup
@@ -42,7 +42,8 @@ from syncer.registry.traffic.retry import OUT_OF_BUDGET, PASSING_STATUSES, React
 from syncer.registry.traffic.windows import AdaptiveWindow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from syncer.registry.network.resolver import Lookup
     from syncer.registry.settings import CreationSettings, RegistrySettings
     from syncer.registry.traffic.retry import RetryPolicy
+    from syncer.registry.unfinished import UnfinishedUploads
 
 _T = TypeVar("_T")
 
@@ -66,8 +68,6 @@ _MOST_REDIRECTS = 10
 _NO_ANSWER = PASSING_STATUSES | {401}
 #: Token services limit bursts more strictly than registries do.
 _TOKEN_REQUESTS = 2
-#: Seconds of waiting for one's turn after which a token is looked at again; it was to hold for longer than that.
-_LONG_WAIT = 1.0
 #: distribution-spec "Warnings": at most 4096 bytes, and not every registry's every thought.
 _LONGEST_WARNING = 4096
 _MOST_WARNINGS = 32
@@ -93,13 +93,14 @@ class RegistryClient:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
         learned: Iterable[Demand] = (),
+        unfinished: UnfinishedUploads | None = None,
         lookup: Lookup = system_lookup,
         classify: Classifier = kind_of,
     ) -> None:
         """Keep what is needed; nothing is opened before the context is entered.
 
-        What was :meth:`learned` in an earlier run spares the first refusal. Clients of one registry share
-        its ``standing``: what one learns, or is told, holds for all. Without one ``policy`` makes it.
+        What was :meth:`learned` in an earlier run spares the first refusal; with ``unfinished``, uploads outlive the
+        process. Clients of one registry share its ``standing``, which ``policy`` makes where none is given.
 
         Raises:
             InvalidReference: when ``settings.host`` is not a host.
@@ -110,9 +111,10 @@ class RegistryClient:
         self.limits = self.standing.limits
         self.fallback_tags = self.standing.fallback_tags
         self.timeouts = settings.timeouts
-        self.uploads = settings.upload
+        self.downloads, self.uploads = settings.download, settings.upload
+        self.unfinished = unfinished
         self._base = settings.base_url
-        self._home = Origin.of(absolute(self._base))
+        self.home = Origin.of(absolute(self._base))
         self._observer = observer
         self.clock = clock
         self._wall_clock = wall_clock
@@ -122,7 +124,7 @@ class RegistryClient:
         tokens = partial(Tokens, credentials=credentials, fetch=self._fetch_token, clock=clock)
         self._tokens = tokens(
             registry=self.host,
-            home=self._home,
+            home=self.home,
             most_scopes=1 if self.capabilities.traits.one_scope else MOST_SCOPES,
             learned=learned,
         )
@@ -131,7 +133,7 @@ class RegistryClient:
             may_see = may_see_credentials(origin, settings.trusted_hosts)
             return tokens(registry=host, home=origin, credentials=credentials if may_see else Nobody())
 
-        self._origins = OriginTokens(self._home, self._tokens, elsewhere, self._challenges_of_ping)
+        self._origins = OriginTokens(self.home, self._tokens, elsewhere, self._challenges_of_ping)
         self._denials = Denials(clock)
         self._token_window = AdaptiveWindow(_TOKEN_REQUESTS, clock=clock)
         self.creation = _creation(self, settings.creation, credentials) if settings.creation else None
@@ -140,7 +142,7 @@ class RegistryClient:
         self._ping_lock = anyio.Lock()
 
     async def __aenter__(self) -> Self:
-        await self._transport.open(self._home)
+        await self._transport.open(self.home)
         return self
 
     async def __aexit__(
@@ -178,7 +180,7 @@ class RegistryClient:
         Raises:
             ProtocolViolation: when it is not one to be followed.
         """
-        return resolve(base, location, home=self._home)
+        return resolve(base, location, home=self.home)
 
     async def exchange(self, call: Call) -> Reply:
         """Ask, read the answer, and return it; its status is one that ``call`` expects.
@@ -189,7 +191,8 @@ class RegistryClient:
             CredentialsError: when the credentials cannot be read.
         """
 
-        async def read(response: HttpResponse, _stack: AsyncExitStack, attempts: int) -> Reply:
+        async def read(answered: Answered, attempts: int) -> Reply:
+            response = answered.response
             body = b"" if call.method == "HEAD" else await response.read(call.limit)
             return Reply(
                 status=response.status, headers=response.headers, body=body, url=response.url, attempts=attempts
@@ -197,21 +200,16 @@ class RegistryClient:
 
         return await self._persist(call, read)
 
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[HttpResponse]:
-        """Ask, and give the answer with its body unread.
+    async def open(self, call: Call) -> Answered:
+        """Ask, and return the answer with its body unread; its context is to be left by whoever gets it.
 
-        Only the way to the answer is retried, not the reading. Entering raises as :meth:`exchange`.
+        Only the way to the answer is retried, not the reading. Raises as :meth:`exchange`.
         """
 
-        async def keep(
-            response: HttpResponse, stack: AsyncExitStack, _attempts: int
-        ) -> tuple[HttpResponse, AsyncExitStack]:
-            return response, stack.pop_all()
+        async def keep(answered: Answered, _attempts: int) -> Answered:
+            return answered.handed_over()
 
-        response, stack = await self._persist(call, keep)
-        async with stack:
-            yield response
+        return await self._persist(call, keep)
 
     def notice(self, text: str) -> None:
         """Let the observer know something about the registry that a person should know once."""
@@ -250,7 +248,7 @@ class RegistryClient:
             await self.sleep(decision.delay)
         return True
 
-    async def _persist(self, call: Call, use: Callable[[HttpResponse, AsyncExitStack, int], Awaitable[_T]]) -> _T:
+    async def _persist(self, call: Call, use: Callable[[Answered, int], Awaitable[_T]]) -> _T:
         """Try ``call`` until it succeeds or the policy gives up."""
         attempt = 0
         while True:
@@ -279,14 +277,14 @@ class RegistryClient:
         return "" if registry == self.host else registry
 
     async def _hop(
-        self, call: Call, url: URL, headers: Mapping[str, str], window: AdaptiveWindow, stack: AsyncExitStack
+        self, call: Call, url: URL, headers: Mapping[str, str], window: AdaptiveWindow, held: Answered
     ) -> HttpResponse:
         """Send one request of ``call`` once its host may be asked, and note what its answer shows of the host.
 
-        ``window`` is what it has a permit of; the answer is valid until ``stack`` is closed.
+        ``window`` is what it has a permit of; the answer is valid for as long as it is ``held``.
         """
         origin = Origin.of(url)
-        place = "" if origin == self._home else str(origin)
+        place = "" if origin == self.home else str(origin)
         standing = self.standing
         # Connecting takes a while, too, in which a pause may begin.
         ready = partial(self.limits.wait_pause, place)
@@ -296,12 +294,12 @@ class RegistryClient:
         async with nullcontext() if place else standing.breaker.passage(is_telling=is_telling):
             await standing.leave(request.kind, place)
             with standing.allowance(place).counted(request.kind):
-                if call.on_departure is not None:
+                if call.departure is not None:
                     # Who is told that it leaves waits for its answer: it must not leave and be cancelled at once.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    call.on_departure()
+                    call.departure.take_place()
                 try:
-                    response = await stack.enter_async_context(self._transport.send(request))
+                    response = await held.send(self._transport.send(request))
                 except TransportError as error:
                     note_failure(window, request, error)
                     raise
@@ -314,20 +312,18 @@ class RegistryClient:
         note_answer(window, request, response.status, place=place)
         return response
 
-    async def _attempt(
-        self, call: Call, use: Callable[[HttpResponse, AsyncExitStack, int], Awaitable[_T]], attempt: int
-    ) -> _T:
+    async def _attempt(self, call: Call, use: Callable[[Answered, int], Awaitable[_T]], attempt: int) -> _T:
         """Send ``call``, with a renewed token where the first one is refused: once for each origin."""
         self._denials.check(call)
         disclosure = await self._origins.disclose(call)
         while True:
-            response, stack = await self._follow(call, disclosure)
-            async with stack:
+            async with await self._follow(call, disclosure) as answered:
+                response = answered.response
                 url = response.url
                 if response.status in call.expected:
                     disclosure.accepted(url)
                     self._denials.clear(call)
-                    return await use(response, stack, attempt)
+                    return await use(answered, attempt)
                 error = await self._failure(call, response)
                 challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
             # The permit has been given back: a token may take a while.
@@ -339,46 +335,36 @@ class RegistryClient:
             if not call.is_replayable:
                 raise error
 
-    async def _follow(self, call: Call, disclosure: Disclosure) -> tuple[HttpResponse, AsyncExitStack]:
-        """Send ``call`` and follow its redirects; return the last answer and the context it lives in."""
+    async def _follow(self, call: Call, disclosure: Disclosure) -> Answered:
+        """Send ``call`` and follow its redirects; return the last answer."""
         url = call.url
         has_left = False
-        window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
-        async with AsyncExitStack() as stack:
-            if call.kind is events.RequestKind.TOKEN:
-                window = self._token_window
-                await stack.enter_async_context(window.permit())
-            else:
-                await self._await_turn(call, disclosure, stack)
+        turn: AbstractAsyncContextManager[None]
+        if call.kind is events.RequestKind.TOKEN:
+            window = self._token_window
+            turn = window.permit()
+        else:
+            window = self.limits.of_blob(call.blob_size) if call.is_data else self.limits.control
+            turn = self.limits.request(data=call.is_data, kind=call.kind)
+        await turn.__aenter__()
+        async with Answered(turn) as held:
             for _ in range(_MOST_REDIRECTS + 1):
                 has_left = has_left or not disclosure.is_own(url)
                 headers = dict(call.headers)
                 if authorization := await disclosure.header(url, has_left=has_left):
                     headers["Authorization"] = authorization
-                hop = await stack.enter_async_context(AsyncExitStack())
-                response = await self._hop(call, url, headers, window, hop)
+                response = await self._hop(call, url, headers, window, held)
                 self._heed_warnings(response)
                 if not _is_redirect(call, response):
-                    return response, stack.pop_all()
+                    return held.handed_over()
                 url = self.resolve(response.url, response.headers["Location"])
-                await hop.aclose()
+                await held.give_up()
         raise ProtocolViolation(
             f"{self.host} redirects {call.asked} over {_MOST_REDIRECTS} times",
             registry=self.host,
             method=call.method,
             url=redact(url),
         )
-
-    async def _await_turn(self, call: Call, disclosure: Disclosure, stack: AsyncExitStack) -> None:
-        """Wait for the right to send ``call``, which ``stack`` holds then, with something to show that is good."""
-        while True:
-            began = self.clock()
-            await stack.enter_async_context(self.limits.request(data=call.is_data, kind=call.kind))
-            if self.clock() - began < _LONG_WAIT or not disclosure.has_ended():
-                return
-            # As after a pause of minutes. The right is given back: a token may take a while.
-            await stack.aclose()
-            await disclosure.refresh()
 
     async def _failure(self, call: Call, response: HttpResponse) -> SyncerError:
         from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure  # noqa: PLC0415 - only when one comes
@@ -388,7 +374,7 @@ class RegistryClient:
         return failure(
             Answer(
                 # A storage that a registry redirects to speaks for itself.
-                registry=self.host if origin == self._home else str(origin),
+                registry=self.host if origin == self.home else str(origin),
                 method=call.method,
                 url=redact(response.url),
                 asked=call.asked,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from syncer.oci.descriptor import Descriptor
-    from syncer.registry.call import Call
+    from syncer.registry.call import Answered, Call
     from syncer.registry.client import RegistryClient
     from syncer.registry.network.transport import HttpResponse
 
@@ -40,33 +39,50 @@ class BlobDownload:
     is skipped; should it differ, the digest will tell. Whoever reads sees one stream.
     """
 
-    def __init__(self, client: RegistryClient, call: Call, descriptor: Descriptor) -> None:
+    def __init__(self, client: RegistryClient, call: Call, descriptor: Descriptor, part: range | None = None) -> None:
+        """Read what ``call`` asks for, or a ``part`` of it: bytes from its start to before its stop."""
         self._client = client
         self._call = call
         self._descriptor = descriptor
-        self._stack = AsyncExitStack()
+        self._part = part
+        self._end = part.stop if part else descriptor.size
+        self._answered: Answered | None = None
         self._response: HttpResponse | None = None
         self._held = b""
-        self._offset = 0
+        self._offset = self._resumed_at = part.start if part else 0
         self._skip = 0
         self._stalls = 0
         self._resumes = 0
-        self._resumed_at = 0
 
     async def __aenter__(self) -> Self:
-        response = await self._request(self._call)
+        response = await self._continued()
         length = response.headers.get("Content-Length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) != self._descriptor.size:
-            await self._stack.aclose()
+        is_whole = response.status != _PARTIAL
+        if is_whole and length.isascii() and length.isdigit() and int(length[:20]) != self._descriptor.size:
+            await self._close()
             raise self._wrong_size(length[:20])
         self._response = response
         return self
+
+    def take_all(self) -> bool:
+        """Read to the end of the blob where all of it was answered to the question for a part; tell whether it was."""
+        if self._response is None or self._response.status == _PARTIAL:
+            return False
+        self._part = None
+        self._end = self._descriptor.size
+        return True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._response = None
-        await self._stack.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            async with answered:
+                pass
 
     def __aiter__(self) -> Self:
         return self
@@ -80,6 +96,8 @@ class BlobDownload:
         """
         piece = self._client.limits.piece
         while self._response is not None:
+            if self._part and self._offset == self._end:
+                break
             chunk = self._held or await self._receive()
             self._held = b""
             if chunk is None:
@@ -96,8 +114,11 @@ class BlobDownload:
                 chunk = chunk[passed:]
                 if not chunk:
                     continue
+            if self._part:
+                # More than asked for comes from who takes no ranges, or not these.
+                chunk = chunk[: self._end - self._offset]
             self._offset += len(chunk)
-            if self._offset > self._descriptor.size:
+            if self._offset > self._end:
                 raise SizeMismatch(
                     f"{self._call.asked} is longer than the {self._descriptor.size} bytes announced",
                     side=self._call.side,
@@ -111,16 +132,16 @@ class BlobDownload:
         try:
             chunk = await self._response.read_some()
         except TransportError as error:
-            if self._offset == self._descriptor.size:
+            if self._offset == self._end:
                 return b""
             await self._resume(error)
             return None
-        if chunk or self._offset == self._descriptor.size:
+        if chunk or self._offset == self._end:
             return chunk
         # Without a length, or through a proxy that makes one up, a lost connection looks like the end.
         await self._resume(
             ConnectionFailed(
-                f"{self._call.asked} ended after {self._offset} of {self._descriptor.size} bytes",
+                f"{self._call.asked} ended after {self._offset} of {self._end} bytes",
                 registry=self._client.host,
                 method=self._call.method,
                 url=redact(self._response.url),
@@ -130,12 +151,14 @@ class BlobDownload:
 
     async def _request(self, call: Call) -> HttpResponse:
         try:
-            return await self._stack.enter_async_context(self._client.stream(call))
+            answered = await self._client.open(call)
         except StatusError as refused:
             if refused.registry == self._client.host or refused.status not in _EXPIRED:
                 raise
-        # The registry has led to a signed URL that is over: the next one it gives may be a new one.
-        return await self._stack.enter_async_context(self._client.stream(call))
+            # The registry has led to a signed URL that is over: the next one it gives may be a new one.
+            answered = None
+        self._answered = answered or await self._client.open(call)
+        return self._answered.response
 
     async def _resume(self, error: TransportError) -> None:
         """Ask for the bytes from the offset on, after the connection failed with ``error``."""
@@ -144,7 +167,7 @@ class BlobDownload:
         self._resumes += 1
         self._resumed_at = self._offset
         error.side = error.side or self._call.side
-        await self._stack.aclose()
+        await self._close()
         if self._stalls > _MOST_STALLS or self._resumes > _MOST_RESUMES:
             raise error
         if not await self._client.wait_to_retry(self._call.kind, error, self._stalls, has_headway=has_headway):
@@ -154,9 +177,10 @@ class BlobDownload:
     async def _continued(self) -> HttpResponse:
         """Return an answer that has the bytes from the offset on, after those that are to be skipped."""
         self._skip = 0
-        if self._offset == 0:
+        if self._offset == 0 and not self._part:
             return await self._request(self._call)
-        headers = {**self._call.headers, "Range": f"bytes={self._offset}-"}
+        last = self._end - 1 if self._part else ""
+        headers = {**self._call.headers, "Range": f"bytes={self._offset}-{last}"}
         expected = frozenset({200, _PARTIAL, _REFUSED})
         response = await self._request(replace(self._call, headers=headers, expected=expected))
         if response.status == _PARTIAL and self._has_right_range(response):
@@ -165,7 +189,7 @@ class BlobDownload:
             # Another range than asked for, or none although bytes are missing: ranges are not understood there,
             # or another replica answers. Unless it says that there are no more.
             there = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", "").strip())
-            await self._stack.aclose()
+            await self._close()
             if there and response.status == _REFUSED and int(there[1]) != self._descriptor.size:
                 raise self._wrong_size(there[1])
             response = await self._request(self._call)
@@ -175,10 +199,11 @@ class BlobDownload:
     def _has_right_range(self, response: HttpResponse) -> bool:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         size = self._descriptor.size
-        if not match or int(match[1]) != self._offset or int(match[2]) != size - 1 or match[3] not in (str(size), "*"):
+        if not match or (int(match[1]), int(match[2])) != (self._offset, self._end - 1):
             return False
         length = response.headers.get("Content-Length", "")
-        return not (length.isascii() and length.isdigit()) or int(length[:20]) == size - self._offset
+        is_right = not (length.isascii() and length.isdigit()) or int(length[:20]) == self._end - self._offset
+        return is_right and match[3] in (str(size), "*")
 
     def _wrong_size(self, length: str) -> SizeMismatch:
         return SizeMismatch(

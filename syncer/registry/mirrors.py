@@ -28,7 +28,7 @@ from syncer.errors import (
     Unsupported,
 )
 from syncer.events import Notice
-from syncer.registry.traffic.windows import Window
+from syncer.registry.traffic.windows import SharedWindow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -64,7 +64,7 @@ class MirrorHealth:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
-        self._windows: dict[str, Window] = {}
+        self._windows: dict[str, SharedWindow] = {}
 
     def is_resting(self, stop: Stop) -> bool:
         """Tell whether ``stop``, or its whole registry, failed in the last :data:`REST` seconds."""
@@ -86,13 +86,13 @@ class MirrorHealth:
             self._told.add((where, text))
             self._observer.notify(Notice(where=where, text=text))
 
-    def window(self, registry: str) -> Window:
+    def window(self, registry: str) -> SharedWindow:
         """Return the slots of blobs that are read in the place of ``registry``.
 
         They are not those of the places themselves: a copy between a registry and its own mirror would
         hold one of them while it waits for another.
         """
-        return self._windows.setdefault(registry, Window(_BLOBS))
+        return self._windows.setdefault(registry, SharedWindow(_BLOBS, clock=self._clock, is_fixed=True))
 
 
 class MirroredRepository:
@@ -183,10 +183,10 @@ class MirroredRepository:
 
         return await self._first(self._list_stops(digest), ask, noun="referrers")
 
-    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to read one blob, of whatever ``size``."""
+    def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to read one blob for ``partner``, of whatever ``size``."""
         del size
-        return self._health.window(self._registry).permit()
+        return self._health.window(self._registry).permit(partner, of)
 
     # ------------------------------------------------------------------ where to ask
 

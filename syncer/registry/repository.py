@@ -168,7 +168,7 @@ class RegistryRepository:
         )
 
     def fetch_blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a blob for reading; see :class:`BlobDownload`."""
+        """Open a blob for reading; see :class:`BlobDownload`, and :class:`RangedDownload` for large ones."""
         from syncer.registry.download import BlobDownload  # noqa: PLC0415 - what is in sync is not moved
 
         call = Call(
@@ -181,6 +181,11 @@ class RegistryRepository:
             is_data=True,
             blob_size=descriptor.size,
         )
+        downloads = self._client.downloads
+        if downloads.parallel > 1 and descriptor.size >= downloads.large:
+            from syncer.registry.ranged import RangedDownload  # noqa: PLC0415 - only where it is asked for
+
+            return RangedDownload(self._client, call, descriptor, downloads.parallel)
         return BlobDownload(self._client, call, descriptor)
 
     async def tags(self) -> AsyncIterator[str]:
@@ -233,9 +238,9 @@ class RegistryRepository:
         """
         await referrers.delete(self, Digest(digest))
 
-    def data_slot(self, size: int = 0) -> AbstractAsyncContextManager[None]:
-        """Wait for, and hold, the right to move one blob of ``size`` bytes from or to this registry."""
-        return self._client.limits.of_blob(size).permit()
+    def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AbstractAsyncContextManager[None]:
+        """Wait for, and hold, the right to move one blob of ``size`` bytes between this registry and ``partner``."""
+        return self._client.limits.of_blob(size).permit(partner, of)
 
     async def delete(self, reference: str) -> None:
         """Send the DELETE of a tag or digest, and nothing else; see :meth:`delete_tag` and :meth:`delete_manifest`."""

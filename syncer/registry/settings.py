@@ -77,6 +77,14 @@ class UploadSettings:
     chunk: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DownloadSettings:
+    """How blobs are read: one of at least ``large`` bytes on up to ``parallel`` connections."""
+
+    parallel: int = 1
+    large: int = 64 * 1024 * 1024
+
+
 class CreationKind(StrEnum):
     """How a repository is created in a registry that does not do so on push."""
 
@@ -123,6 +131,7 @@ class RegistrySettings:
         timeouts: how long to wait.
         proxies: through which proxies it is reached.
         trusted_hosts: hosts that it may lead to wherever they are: names, ``*.domain``, each with ``:port`` or not.
+        download: how blobs are read.
         upload: how blobs are sent.
         creation: how missing repositories are created; None to leave it.
     """
@@ -140,6 +149,7 @@ class RegistrySettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     proxies: ProxySettings = field(default_factory=ProxySettings)
     trusted_hosts: tuple[str, ...] = ()
+    download: DownloadSettings = field(default_factory=DownloadSettings)
     upload: UploadSettings = field(default_factory=UploadSettings)
     creation: CreationSettings | None = None
 

@@ -271,6 +271,15 @@ class TimeoutsModel(SpecModel):
     )
 
 
+class DownloadModel(SpecModel):
+    """How large blobs are read, where one connection alone does not fill the line."""
+
+    parallel: int = Field(
+        default=1, ge=1, le=16, description="Connections for one large blob, where the registry answers ranges."
+    )
+    large: Chunk | None = Field(default=None, description="The size from which on a blob is large; 64MiB by default.")
+
+
 class UploadModel(SpecModel):
     """How blobs are sent, where a registry cannot be left to show what it takes."""
 
@@ -302,6 +311,7 @@ class RegistryModel(SpecModel):
     trusted_hosts: tuple[TrustedHost, ...] = Field(
         default=(), description="Hosts that it may lead to although they are at internal addresses; *.domain for many."
     )
+    download: DownloadModel | None = Field(default=None, description="How large blobs are read from it.")
     upload: UploadModel | None = Field(default=None, description="How blobs are sent to it.")
     create: Create | None = Field(
         default=None, description="How a missing repository is created: harbor, ecr, or a program with its arguments."

@@ -16,6 +16,7 @@ from syncer.spec.selection import TagSelection
 from syncer.spec.values import (
     Creation,
     Defaults,
+    Download,
     LayoutSpec,
     Limits,
     PasswordCredentials,
@@ -105,6 +106,7 @@ class _Resolution:
             timeouts=Timeouts(**dict(model.timeouts)) if model.timeouts else Timeouts(),
             proxy=model.proxy,
             trusted_hosts=model.trusted_hosts,
+            download=Download(**dict(model.download)) if model.download else Download(),
             upload=self._upload((*path, "upload"), model.upload),
             creation=self._creation(model.create),
             place=self._place(path),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from syncer.spec.model import (
     CredentialsModel,
     DefaultsModel,
+    DownloadModel,
     EntryModel,
     FileModel,
     LimitsModel,
@@ -172,6 +173,7 @@ def _keys(path: Path) -> list[str]:
         "tls": TlsModel,
         "limits": LimitsModel,
         "timeouts": TimeoutsModel,
+        "download": DownloadModel,
         "upload": UploadModel,
         "tags": TagsModel,
         "defaults": DefaultsModel,

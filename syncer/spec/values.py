@@ -100,6 +100,14 @@ class Timeouts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Download:
+    """How blobs are read: one of at least ``large`` bytes on up to ``parallel`` connections; None for the default."""
+
+    parallel: int = 1
+    large: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
     """How blobs are sent: the ``form`` by its name in the spec, and ``chunk`` in bytes, 0 for Syncer's choice."""
 
@@ -141,6 +149,7 @@ class RegistrySpec:
     timeouts: Timeouts = field(default_factory=Timeouts)
     proxy: Proxy | None = None
     trusted_hosts: tuple[str, ...] = ()
+    download: Download = field(default_factory=Download)
     upload: Upload = field(default_factory=Upload)
     creation: Creation | None = None
     place: Place | None = field(default=None, compare=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from syncer.oci.digest import Digest
-    from syncer.plan.records import TagRecord
+    from syncer.plan.records import TagRecord, UnfinishedUpload
 
 #: Records in a batch; as many again may wait while one is written.
 BATCH = 200
@@ -29,12 +29,14 @@ class Batch:
         tags: by target and tag.
         content: by registry, digest and repository: when it was seen there, None when it is to be forgotten.
         subsets: by source digest and platforms.
+        uploads: by registry, repository and digest: where it goes on, None when it has ended.
         size: how many words went in.
     """
 
     tags: dict[str, dict[str, TagRecord]] = field(default_factory=dict)
     content: dict[str, dict[Digest, dict[str, float | None]]] = field(default_factory=dict)
     subsets: dict[tuple[Digest, str], Digest] = field(default_factory=dict)
+    uploads: dict[tuple[str, str, Digest], UnfinishedUpload | None] = field(default_factory=dict)
     size: int = 0
 
     def add_tag(self, record: TagRecord) -> None:
@@ -50,6 +52,11 @@ class Batch:
     def add_subset(self, source: Digest, platforms: str, target: Digest) -> None:
         """Take in the digest of a platform subset."""
         self.subsets[source, platforms] = target
+        self.size += 1
+
+    def add_upload(self, registry: str, repository: str, digest: Digest, record: UnfinishedUpload | None) -> None:
+        """Take in how far an upload is, or that it has ended."""
+        self.uploads[registry, repository, digest] = record
         self.size += 1
 
 
@@ -90,6 +97,14 @@ class Backlog:
     async def put_subset(self, source: Digest, platforms: str, target: Digest) -> None:
         """Queue the digest of a platform subset; raises as :meth:`put_tag`."""
         (await self._room()).add_subset(source, platforms, target)
+        self._notice()
+
+    def note_upload(self, registry: str, repository: str, digest: Digest, record: UnfinishedUpload | None) -> None:
+        """Queue how far an upload is, or that it has ended: at once, and room or not, since few are open at a time.
+
+        Nothing is raised: that a batch could not be written is told to who queues something else, or closes.
+        """
+        self._filling.add_upload(registry, repository, digest, record)
         self._notice()
 
     def check(self) -> None:

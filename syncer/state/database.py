@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
+import stat
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT = 5.0
 #: KiB of pages the writing connection keeps in memory.
 CACHE = 8 * 1024
+#: The state names private registries, repositories and open uploads.
+_PRIVATE = 0o600
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _REFUSED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 #: The file of shared memory could not grow: what a full disk looks like in WAL mode.
@@ -229,16 +233,39 @@ def _prepare(path: Path, clock: Callable[[], float]) -> Prepared:
 def _mend(path: Path, clock: Callable[[], float]) -> tuple[str, ...]:
     migrations = read_migrations()
     notices: tuple[str, ...] = ()
+    _create(path)
     if not _is_usable(path, migrations):
         aside = _set_aside(path, clock)
+        _create(path)
         notices = (f"the state file was damaged; it is kept as {aside}, and a new one is begun: this run asks more",)
     with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = NORMAL")
-        migrate(connection, version_of(connection, path, migrations[-1].version), migrations)
+        version = version_of(connection, path, migrations[-1].version)
+        if version < migrations[-1].version:
+            # Once: who lets others read the file after that has a reason.
+            _make_private(path)
+        migrate(connection, version, migrations)
     if mode != "wal":
         notices += ("the file system has no shared memory: the state has no log, and 'status' may have to wait",)
     return notices
+
+
+def _create(path: Path) -> None:
+    """Make the file where there is none, for its owner alone to read; its log gets the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE))
+
+
+def _make_private(path: Path) -> None:
+    """Let nobody but its owner read a file that is there, and its log."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        # By its name: to open and close it would end the locks that this process has on it (fcntl). One of another
+        # owner, or on a file system without modes, stays as it is.
+        with suppress(OSError):
+            each = path.with_name(name)
+            if stat.S_IMODE(each.stat().st_mode) & ~_PRIVATE:
+                each.chmod(_PRIVATE)
 
 
 def _is_usable(path: Path, migrations: Sequence[Migration]) -> bool:

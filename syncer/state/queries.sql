@@ -128,3 +128,22 @@ ON CONFLICT (location, prefix) DO UPDATE SET realm = excluded.realm, service = e
 
 -- challenges --
 SELECT location, prefix, realm, service FROM challenges ORDER BY location, prefix;
+
+-- record_upload --
+INSERT INTO uploads (registry, repository, digest, location, confirmed, at)
+VALUES (:registry, :repository, :digest, :location, :confirmed, :at)
+ON CONFLICT (registry, repository, digest) DO UPDATE SET
+    location = excluded.location,
+    confirmed = excluded.confirmed,
+    at = excluded.at;
+
+-- forget_upload --
+DELETE FROM uploads WHERE registry = :registry AND repository = :repository AND digest = :digest;
+
+-- forget_old_uploads --
+DELETE FROM uploads WHERE at < :since OR at > :now;
+
+-- uploads --
+SELECT registry, repository, digest, location, confirmed, at FROM uploads
+WHERE at >= :since AND at <= :now
+ORDER BY registry, repository, digest;

@@ -1,4 +1,4 @@
-"""The state store: runs, tags, where content lives, and platform subsets.
+"""The state store: runs, tags, where content lives, platform subsets, and uploads that were begun.
 
 Nothing in it is needed for correctness. Records are written behind, in small batches, by one task:
 a process that is killed loses the last of them, and the next run asks the registries again. The
@@ -19,8 +19,8 @@ from anyio import lowlevel
 
 from syncer.errors import LayoutError, StateError
 from syncer.events import Notice, RunStatus, TagOutcome
-from syncer.oci.digest import Digest
-from syncer.plan.records import LearnedChallenge, TagRecord
+from syncer.oci.digest import Digest, is_digest
+from syncer.plan.records import LearnedChallenge, TagRecord, UnfinishedUpload
 from syncer.state.backlog import Backlog, Batch
 from syncer.state.database import Database
 from syncer.state.records import RepositorySummary, RunRecord
@@ -39,6 +39,8 @@ MAX_LOCATIONS = 4
 MAX_ERROR = 2000
 #: Rows that are turned into records between two turns of the loop.
 PAGE = 500
+#: Seconds for which an upload that was begun is worth asking for: registries forget them after an hour to a week.
+UPLOAD_LIFETIME = 24 * 3600.0
 
 _SUCCESSES = frozenset({TagOutcome.COPIED, TagOutcome.IN_SYNC})
 
@@ -151,6 +153,7 @@ class StateStore:
         await self._database.write(
             [
                 (self._queries["interrupt_runs"], [{}]),
+                (self._queries["forget_old_uploads"], [_upload_times(started)]),
                 (self._queries["begin_run"], [{"id": run, "spec": spec, "started": started}]),
             ]
         )
@@ -359,6 +362,29 @@ class StateStore:
         rows = await self._database.fetch(self._queries["subset"], {"source": source, "platforms": platforms})
         return Digest(rows[0][0]) if rows else None
 
+    # ------------------------------------------------------------------ uploads
+
+    async def unfinished_uploads(self) -> list[UnfinishedUpload]:
+        """Return the uploads that were begun within a day and not ended; what is queued does not count.
+
+        The clock may have been put back meanwhile: a time that is yet to come is as good as long ago.
+        """
+        rows = await self._database.fetch(self._queries["uploads"], _upload_times(self._clock()))
+        return [_unfinished_upload(row) for row in rows if _is_upload(row)]
+
+    def record_upload(self, record: UnfinishedUpload) -> None:
+        """Remember where an upload goes on; it is only queued, and nobody waits for it: to lose it loses time.
+
+        Raises:
+            StateError: when the file is open for reading only.
+        """
+        record = record if record.at else replace(record, at=self._clock())
+        self._queue().note_upload(record.registry, record.repository, record.digest, record)
+
+    def forget_upload(self, registry: str, repository: str, digest: Digest) -> None:
+        """Forget an upload that has ended, however; queued, and raises, as :meth:`record_upload`."""
+        self._queue().note_upload(registry, repository, digest, None)
+
     # ------------------------------------------------------------------ inside
 
     def _queue(self) -> Backlog:
@@ -410,6 +436,41 @@ def _steps(batch: Batch) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             for (source, platforms), target in batch.subsets.items()
         ],
     )
+    yield from _upload_steps(batch)
+
+
+def _upload_steps(batch: Batch) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    rows = [
+        (
+            {"registry": registry, "repository": repository, "digest": str(digest)},
+            record and {"location": record.location, "confirmed": record.offset, "at": record.at},
+        )
+        for (registry, repository, digest), record in batch.uploads.items()
+    ]
+    yield "record_upload", [key | known for key, known in rows if known]
+    yield "forget_upload", [key for key, known in rows if not known]
+
+
+def _is_upload(row: Sequence[Any]) -> bool:
+    """Tell whether a row is one of ours; a file of SQLite takes anything in any column, from whoever writes to it."""
+    _, _, digest, location, confirmed, _ = row
+    return isinstance(digest, str) and is_digest(digest) and isinstance(location, str) and isinstance(confirmed, int)
+
+
+def _unfinished_upload(row: Sequence[Any]) -> UnfinishedUpload:
+    registry, repository, digest, location, confirmed, at = row
+    return UnfinishedUpload(
+        registry=registry,
+        repository=repository,
+        digest=Digest(digest),
+        location=location,
+        offset=confirmed,
+        at=at,
+    )
+
+
+def _upload_times(now: float) -> dict[str, float]:
+    return {"since": now - UPLOAD_LIFETIME, "now": now}
 
 
 def _tag_row(record: TagRecord) -> dict[str, Any]:

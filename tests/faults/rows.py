@@ -20,6 +20,7 @@ READS = frozenset(
 )
 DOCUMENTS = frozenset({Step.TOKEN, Step.TAGS, Step.MANIFEST_GET, Step.REFERRERS})
 BLOBS = frozenset({Step.BLOB_GET, Step.STORAGE})
+MANIFEST_PUTS = frozenset({Step.MANIFEST_PUT_DIGEST, Step.MANIFEST_PUT_TAG})
 #: What has to go wrong first for each of the rest.
 REACHED_BY: Mapping[Step, tuple[tuple[Step, Fault], ...]] = {
     Step.STATUS: ((Step.PATCH, fault.LOST_ANSWER),),
@@ -40,6 +41,7 @@ def rows() -> Iterator[Row]:
     yield from _tokens()
     yield from _bodies()
     yield from _ranges()
+    yield from _refusals()
     yield from _redirects()
     yield from _uploads()
     yield from _others()
@@ -124,7 +126,7 @@ def _tokens() -> Iterator[Row]:
 
 def _bodies() -> Iterator[Row]:
     """Truncated, short, long and wrong bodies, once and always."""
-    yield from _each([fault.TRUNCATED, fault.CHUNKED, fault.CUT_AT_END], READS)
+    yield from _each([fault.TRUNCATED, fault.CHUNKED, fault.CHUNKED_DOCUMENT, fault.CUT_AT_END], READS)
     yield from _each(fault.WRONG_BYTES, BLOBS)
     sizes = [fault.SHORT, fault.EXTRA, fault.EXTRA_CHUNKED, fault.EMPTY]
     yield from _each(sizes, BLOBS, times=None, outcome=ends("SizeMismatch", 4))
@@ -138,8 +140,23 @@ def _bodies() -> Iterator[Row]:
 def _ranges() -> Iterator[Row]:
     """What may be answered to a Range: the whole, another part, a refusal."""
     answers = [fault.NO_RANGES, fault.WRONG_RANGE, fault.RANGE_OF_OTHER_SIZE, fault.RANGE_NONSENSE, fault.UNSATISFIABLE]
+    yield from _each([fault.UNASKED_PARTIAL], BLOBS, times=None, outcome=ends("ProtocolViolation"))
     for step in sorted(BLOBS):
         yield from _each(answers, frozenset({step}), times=None, before=((step, fault.CUT_BODY),))
+
+
+def _refusals() -> Iterator[Row]:
+    """404, 405 and 413 with pages of HTML, as proxies have them."""
+    there = frozenset({Step.TAGS, Step.MANIFEST_GET, Step.BLOB_GET, Step.POST, Step.PUT, Step.PATCH})
+    yield from _each([fault.MISSING_PAGE], there | MANIFEST_PUTS, times=None, outcome=ends("NotFound"))
+    asked = frozenset({Step.REFERRERS, Step.MOUNT, Step.STATUS, Step.ABORT})
+    yield from _each([fault.MISSING_PAGE], asked, times=None)
+    yield from _each([fault.MISSING_PAGE], frozenset({Step.TOKEN}), times=None, outcome=ends("StatusError"))
+    yield from _each(
+        [fault.NOT_ALLOWED], asked | {Step.MANIFEST_HEAD, Step.POST}, times=None, at={Step.POST: ends("Unsupported")}
+    )
+    yield from _each([fault.TOO_LARGE], frozenset({Step.PUT}))
+    yield from _each([fault.TOO_LARGE], MANIFEST_PUTS | {Step.PUT, Step.PATCH}, times=None, outcome=ends("StatusError"))
 
 
 def _redirects() -> Iterator[Row]:
@@ -198,12 +215,15 @@ def _pages() -> Iterator[Row]:
         at={Step.PATCH: ends("DigestMismatch", 4)},
     )
     yield from _each(
-        [fault.NOT_UTF8, fault.GZIPPED],
+        [fault.NOT_UTF8],
         DOCUMENTS,
         times=None,
         outcome=ends("ProtocolViolation"),
         at={Step.MANIFEST_GET: ends("MalformedManifest")},
     )
+    # With the digest of what was put into it, so that what arrives is not that.
+    changed = {Step.MANIFEST_GET: ends("DigestMismatch", 4)}
+    yield from _each([fault.GZIPPED], DOCUMENTS, times=None, outcome=ends("ProtocolViolation"), at=changed)
     yield from _each([fault.GZIPPED_BLOB], BLOBS)
     yield from _each([fault.GZIPPED_BLOB], BLOBS, times=None, outcome=ends("SizeMismatch", 4))
 

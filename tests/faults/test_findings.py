@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.matrix import CONVERGES, Cell, Row, ends, play
 from tests.support.faults import exchanges
+from tests.support.faults.footprint import Footprint, Watcher, bounded
 from tests.support.personalities.history import Step
 
 if TYPE_CHECKING:
@@ -48,3 +49,12 @@ def test_a_commit_that_cannot_be_believed(tmp_path: Path) -> None:
     """Where something else than the registry has answered, the registry still has the upload: it is deleted."""
     outcome = ends("ProtocolViolation")
     assert not play(cell(exchanges.PORTAL, Step.PUT, times=None, outcome=outcome), tmp_path).problems
+
+
+def test_an_error_of_a_hundred_megabytes_is_not_kept(tmp_path: Path) -> None:
+    """I7: of an answer that is an error, no more is read than is shown."""
+    with Watcher() as watcher:
+        played = play(cell(exchanges.HUGE_ERROR, Step.MANIFEST_GET, times=3), tmp_path)
+        watcher.look()
+    assert not played.problems
+    assert not list(bounded(watcher.most, Footprint(memory=40 * 1024 * 1024, files=60)))

@@ -6,10 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 from aiohttp import web
 
+from syncer.errors import SizeMismatch
 from syncer.events import RequestKind, RetryScheduled, RunStatus
 from syncer.registry import RegistryClient, RegistrySettings
+from syncer.registry.credentials.values import Basic
 from tests.support import images
 from tests.support.faults import exchanges
 from tests.support.faults.injection import Fault, Injector, Struck
@@ -24,31 +27,78 @@ from tests.support.scripted import Clock, Connected, Keys, scripted
 from tests.support.uploading import Source, Target, methods, push
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from syncer.events import Event
 
 
-def test_a_session_that_is_replaced_in_a_pause_is_deleted() -> None:
-    """An upload that starts over while its registry has asked for a minute of quiet deletes what it leaves behind."""
+def pushed(disturb: Callable[[RegistryClient], None]) -> str:
+    """Push a blob whose PUT fails once, with a disturbance before it starts over; return the requests' methods."""
     target = Target(trouble={"PUT": [web.Response(status=503)]})
 
     async def main() -> str:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.method == "HEAD":
-                # As when another request was told so.
-                client.limits.pause(60)
+                disturb(client)
             return await target.handle(request)
 
         clock = asyncio.get_running_loop().time
         async with scripted(handle) as server:
-            settings = RegistrySettings(host=server.address, plain_http=True)
+            settings = RegistrySettings(host=server.address, plain_http=True, connections=1)
             client = RegistryClient(settings, Keys(), Recorder(), clock=clock)
             async with client:
                 await push(Connected(client, Clock(), Recorder()), Source(b"again"))
             return methods(server.lines)
 
-    assert virtually(main()) == "POST PUT HEAD DELETE POST PUT"
+    return virtually(main())
+
+
+def test_a_session_that_is_replaced_in_a_pause_is_deleted() -> None:
+    """An upload that starts over while its registry has asked for a minute of quiet deletes what it leaves behind."""
+    # As when another request was told so.
+    assert pushed(lambda client: client.limits.pause(60)) == "POST PUT HEAD DELETE POST PUT"
+
+
+def test_a_session_that_is_replaced_while_others_are_asking_is_deleted() -> None:
+    """The DELETE waits for its turn as any other request, and only its answer for no more than two seconds."""
+
+    async def ask(client: RegistryClient) -> None:
+        async with client.limits.control.permit():
+            await anyio.sleep(30)
+
+    tasks: list[asyncio.Task[None]] = []
+
+    def disturb(client: RegistryClient) -> None:
+        tasks.append(asyncio.get_running_loop().create_task(ask(client)))
+
+    assert pushed(disturb) == "POST PUT HEAD DELETE POST PUT"
+
+
+def test_a_pause_that_begins_while_a_session_is_given_up() -> None:
+    """A pause that begins in the moment that a registry gets to notice a cut does not keep it from being deleted."""
+    target = Target()
+
+    class Broken(Source):
+        async def _chunks(self) -> AsyncIterator[bytes]:
+            asyncio.get_running_loop().call_later(0.05, self.pause, 60)
+            yield self.data[:-1]
+
+        pause: Callable[[float], None]
+
+    async def main() -> str:
+        clock = asyncio.get_running_loop().time
+        async with scripted(target.handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True)
+            async with RegistryClient(settings, Keys(), Recorder(), clock=clock) as client:
+                source = Broken(b"not all of it")
+                source.pause = client.limits.pause
+                with pytest.raises(SizeMismatch):
+                    await push(Connected(client, Clock(), Recorder()), source)
+            return methods(server.lines)
+
+    assert virtually(main()) == "POST DELETE"
+    assert not target.sessions
 
 
 def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Path) -> None:
@@ -85,6 +135,28 @@ def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Pa
     assert not internet.violations
     assert not target.sessions
     assert list(internet.history.changes(What.SESSION_DELETED))
+
+
+def test_a_token_that_runs_out_in_a_pause() -> None:
+    """Who has waited for minutes shows a token that is good then, and not the one of before the wait."""
+    internet = Internet()
+    target = Model(internet, "target.example", tokens=True, token_lifetime=60)
+    target.keep("app", images.image(), "v1")
+
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        async with internet.running():
+            settings = RegistrySettings(host=target.address, plain_http=True)
+            keys = Keys(Basic(username=target.login.user, password=target.login.password))
+            async with RegistryClient(settings, keys, Recorder(), clock=clock) as client:
+                repository = client.repository("app")
+                await repository.resolve("v1")
+                client.limits.pause(300)
+                await repository.resolve("v1")
+
+    virtually(main())
+    asked = [seen.status for seen in internet.seen if seen.site == target.host]
+    assert asked == [401, 200, 200]
 
 
 def test_a_stop_while_a_session_is_given_up(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.security import addresses, answers, content, folders, leaks, origins
+from tests.security import addresses, answers, content, folders, leaks, notes, origins
 
 if TYPE_CHECKING:
     from tests.security.stage import Row
@@ -18,5 +18,5 @@ def _order(row: Row) -> tuple[int, str]:
 
 
 ROWS: list[Row] = sorted(
-    [*addresses.ROWS, *answers.ROWS, *content.ROWS, *folders.ROWS, *leaks.ROWS, *origins.ROWS], key=_order
+    [*addresses.ROWS, *answers.ROWS, *content.ROWS, *folders.ROWS, *leaks.ROWS, *notes.ROWS, *origins.ROWS], key=_order
 )

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from syncer import content as contract
-from syncer.engine import blobs
 from syncer.engine import images as engine
 from syncer.errors import (
     DigestMismatch,
@@ -312,9 +311,8 @@ async def circle(_tmp_path: Path) -> Outcome:
 
 
 def _unhashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    condition = "if hasher.hexdigest() != descriptor.digest.encoded:"
-    rewritten(monkeypatch, contract, "verified", condition, "if False:")
-    monkeypatch.setattr(blobs, "verified", contract.verified)
+    condition = "if self._hasher.hexdigest() != digest.encoded:"
+    rewritten(monkeypatch, contract.verified, "_check", condition, "if False:")
 
 
 def _any_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,7 +383,7 @@ ROWS = [
         defence="syncer.registry.download.BlobDownload.__anext__",
         attack=longer_blob,
         switch_off=lambda patch: rewritten(
-            patch, download.BlobDownload, "__anext__", "if self._offset > self._descriptor.size:", "if False:"
+            patch, download.BlobDownload, "__anext__", "if self._offset > self._end:", "if False:"
         ),
         refusal=SizeMismatch,
     ),
@@ -394,7 +392,7 @@ ROWS = [
         threat="a source gives more bytes than the descriptor says",
         defence="syncer.content.verified",
         attack=longer_stream,
-        switch_off=lambda patch: rewritten(patch, contract, "verified", "if seen > descriptor.size:", "if False:"),
+        switch_off=lambda patch: rewritten(patch, contract.verified, "__anext__", "if self._seen > size:", "if False:"),
         refusal=SizeMismatch,
     ),
     Row(

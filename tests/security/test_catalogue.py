@@ -31,6 +31,7 @@ async def test_is_defended(row: Row, tmp_path: Path) -> None:
         assert "canary" not in "".join(traceback.format_exception(outcome.error))
 
 
+@pytest.mark.undefended
 @pytest.mark.parametrize("row", ROWS, ids=_NAMES)
 async def test_would_succeed_without_the_defence(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the defence switched off, and only it, the same attack succeeds."""

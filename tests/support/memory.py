@@ -220,8 +220,8 @@ class MemoryRepository:
         return [one for one in found if artifact_type in ("", one.artifact_type)]
 
     @asynccontextmanager
-    async def data_slot(self, size: int = 0) -> AsyncIterator[None]:
-        del size
+    async def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AsyncIterator[None]:
+        del size, partner, of
         self.place.slots += 1
         self.place.most_slots = max(self.place.most_slots, self.place.slots)
         try:

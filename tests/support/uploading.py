@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ class Target:
         minimum: OCI-Chunk-Min-Length of the answer to a POST.
         patched: the status of a PATCH.
         ranges: PATCHes are answered with a Range.
+        parameter: what is called in a Location that which changes.
     """
 
     trouble: dict[str, list[object]] = field(default_factory=dict)
@@ -82,11 +84,12 @@ class Target:
     minimum: int = 0
     patched: int = 202
     ranges: bool = True
+    parameter: str = "_state"
     blobs: dict[str, bytes] = field(default_factory=dict)
     sessions: dict[str, bytes] = field(default_factory=dict)
     opened: int = 0
     spans: list[str] = field(default_factory=list)
-    _turn: int = 0
+    _turns: Counter[str] = field(default_factory=Counter)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
@@ -180,12 +183,12 @@ class Target:
         return web.Response(status=201, headers={"Docker-Content-Digest": digest} if self.names_digest else {})
 
     def _where(self, name: str) -> dict[str, str]:
-        self._turn += 1
-        return {"Location": f"/v2/a/blobs/uploads/{name}?_turn=A%2F{self._turn}"}
+        self._turns[name] += 1
+        return {"Location": f"/v2/a/blobs/uploads/{name}?{self.parameter}=A%2F{self._turns[name]}"}
 
     def _session(self, request: web.BaseRequest) -> str | None:
         name = request.path.rpartition("/")[2]
-        is_current = self._is_like_quay or f"_turn=A%2F{self._turn}" in request.path_qs.split("&")[0]
+        is_current = self._is_like_quay or f"{self.parameter}=A%2F{self._turns[name]}" in request.path_qs.split("&")[0]
         return name if name in self.sessions and is_current else None
 
     @property

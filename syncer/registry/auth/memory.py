@@ -197,12 +197,6 @@ class AuthMemory:
         """Tell whether there is a token that answers ``request``."""
         return self._find(request, now) is not None
 
-    def has_ended(self, scopes: Sequence[Scope], used: str, now: float) -> bool:
-        """Tell whether ``used`` carries a token for ``scopes`` that has been replaced by now, or should be."""
-        held = self._tokens.get(_resource(scopes), ())
-        is_good = any(token.header == used and token.refresh_at > now for token in held)
-        return bool(held) and used.startswith("Bearer ") and not is_good
-
     def _learn_bearer(self, scopes: Sequence[Scope], bearer: Challenge, used: str, status: int) -> bool:
         named = parse_scopes(bearer.parameters.get("scope", ""))
         demand = Demand(realm=bearer.parameters["realm"], service=bearer.parameters.get("service", ""))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: A registry that leads to more other registries than this has their tokens fetched anew.
 _MOST_ORIGINS = 64
 _READING = frozenset({"GET", "HEAD"})
+#: Seconds from choosing a header to sending it after which it is chosen anew; a token that is chosen holds for ten.
+_LONG = 5.0
 
 
 def may_see_credentials(origin: Origin, trusted_hosts: Iterable[str]) -> bool:
@@ -116,6 +118,7 @@ class Disclosure:
         # A token service is shown what it needs by the call itself.
         self._own = Origin.of(call.url) if call.kind is RequestKind.TOKEN else origins.home
         self._shown = {self._own: header}
+        self._attached_at = origins.own.now()
         self._renewed: set[Origin] = set()
         self._shown_older: set[Origin] = set()
 
@@ -134,6 +137,11 @@ class Disclosure:
         What has once been elsewhere (``has_left``) is no longer ours, wherever it comes to.
         """
         if not has_left:
+            own = self._origins.own
+            if own.now() - self._attached_at > _LONG and self._call.authorization is None:
+                # In a pause, or a queue, what was good may have had its time.
+                self._attached_at = own.now()
+                self._shown[self._own] = await own.header(self._call.scopes)
             return self.shown
         origin = Origin.of(url)
         if not self._may_speak_to(origin):
@@ -142,18 +150,6 @@ class Disclosure:
             tokens = self._origins.known(origin)
             self._shown[origin] = await tokens.header(scopes_of_path(url.raw_path)) if tokens else ""
         return self._shown[origin]
-
-    def has_ended(self) -> bool:
-        """Tell whether the registry itself would be shown a token whose time is over."""
-        return self._call.authorization is None and self._origins.own.has_ended(self._call.scopes, self.shown)
-
-    async def refresh(self) -> None:
-        """Show the registry what is good by now.
-
-        Raises:
-            RegistryError, CredentialsError: as :meth:`OriginTokens.disclose`.
-        """
-        self._shown[self._own] = await self._origins.own.header(self._call.scopes)
 
     async def renew(self, url: URL, challenges: Sequence[Challenge], status: int) -> bool:
         """Find something else to show to ``url``, which refused what it was shown; False when there is nothing.

@@ -80,6 +80,10 @@ class Tokens:
         #: Tokens that were fetched anew and refused no less, and until when another is not worth asking for.
         self._useless: dict[str, float] = {}
 
+    def now(self) -> float:
+        """Return the time by which tokens have theirs, in seconds."""
+        return self._clock()
+
     def learned(self) -> tuple[Demand, ...]:
         """Return what the registry asks for, without any secret, for a later run to start with."""
         return self._memory.learned()
@@ -139,10 +143,6 @@ class Tokens:
             return shown if used and _is_same_kind(shown, used) else None
         fresh = await self._fresh(scopes, credential)
         return _shown(fresh) or None if fresh is not None else None
-
-    def has_ended(self, scopes: tuple[Scope, ...], used: str) -> bool:
-        """Tell whether ``used`` carries a token that should be replaced by now."""
-        return self._memory.has_ended(scopes, used, self._clock())
 
     def refused(
         self, scopes: tuple[Scope, ...], used: str, challenges: Iterable[Challenge], *, status: int = 401

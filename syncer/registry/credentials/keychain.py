@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
 from syncer.errors import CredentialsError
@@ -69,6 +70,7 @@ class Keychain:
         self._clock = clock
         self._readings: dict[Place, Reading] = {}
         self._look_at = float("-inf")
+        self._turn = anyio.Lock()
         #: What the files as read last have for a repository; what helpers say has a lifetime of its own.
         self._found: dict[tuple[str, str], Credential] = {}
 
@@ -99,9 +101,12 @@ class Keychain:
         if host in self._explicit:
             return self._explicit[host]
         if refused is not None or self._clock() >= self._look_at:
-            self._readings = await to_thread.run_sync(self._read, self._readings)
-            self._look_at = self._clock() + _UNCHANGED
-            self._found.clear()
+            async with self._turn:
+                # Of those who come at once, the first looks for all of them.
+                if refused is not None or self._clock() >= self._look_at:
+                    self._readings = await to_thread.run_sync(self._read, self._readings)
+                    self._look_at = self._clock() + _UNCHANGED
+                    self._found.clear()
         credential, is_filed = await self._look_up(host, repository, refused)
         if is_filed:
             self._found[registry, repository] = credential

@@ -6,9 +6,7 @@ import errno
 import os
 import socket
 import ssl
-from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import http_exceptions
@@ -28,9 +26,6 @@ from syncer.oci.reference import DOCKER_HUB
 from syncer.registry.network.urls import redact
 from syncer.registry.settings import HUB_API_HOST
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 #: What aiohttp and the operating system raise on the way to an answer and through its body.
 FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError, TimeoutError, ValueError)
 #: Hints for the two ways to be wrong about TLS.
@@ -42,18 +37,28 @@ _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
 _HANGING_UP = frozenset({None, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
-@contextmanager
-def translated(registry: str, method: str, url: URL, *, proxy: str = "") -> Iterator[None]:
-    """Turn everything aiohttp and the operating system raise into a RegistryError.
+class translated:  # noqa: N801 - a context manager used as a statement
+    """Turn everything aiohttp and the operating system raise into a RegistryError."""
 
-    ``proxy`` is the one through which ``url`` was asked, without its password.
-    """
-    try:
-        yield
-    except FOREIGN as error:
-        if proxy and isinstance(error, aiohttp.ClientHttpProxyError):
-            raise proxy_refusal(error.status, registry, method, url, proxy) from None
-        raise _translation(error, registry, method, url, proxy) from None
+    __slots__ = ("_method", "_proxy", "_registry", "_url")
+
+    def __init__(self, registry: str, method: str, url: URL, *, proxy: str = "") -> None:
+        """Translate for ``url``; ``proxy`` is the one through which it was asked, without its password."""
+        self._registry = registry
+        self._method = method
+        self._url = url
+        self._proxy = proxy
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Raise what the error of the block is to us."""
+        if not isinstance(error, FOREIGN):
+            return
+        if self._proxy and isinstance(error, aiohttp.ClientHttpProxyError):
+            raise proxy_refusal(error.status, self._registry, self._method, self._url, self._proxy) from None
+        raise _translation(error, self._registry, self._method, self._url, self._proxy) from None
 
 
 def proxy_refusal(status: int, registry: str, method: str, url: URL, proxy: str) -> RegistryError:

@@ -8,7 +8,7 @@ has a deadline: for a connection, for the answer's headers, and by the pace of i
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,8 @@ _SLOWEST_TAKING = 1024
 #: Bytes that are written at once; aiohttp warns of more.
 _WHOLE_BODY = 1024 * 1024
 _PROXY_AUTHENTICATION_REQUIRED = 407
+#: Origins of which is remembered how they are reached: a registry may lead to many.
+_MOST_REACHED = 64
 #: Answers whose body is the blob, or the rest of it.
 _CONTENT = frozenset({200, 206})
 
@@ -117,7 +119,14 @@ class Headway:
 
 
 class HttpResponse:
-    """An answer whose body has not been read yet; valid within the context it came from."""
+    """An answer whose body has not been read yet; valid within the context it came from.
+
+    Attributes:
+        status: the status code.
+        headers: their names compare without case.
+        method: the method that was answered.
+        url: the URL that answered.
+    """
 
     def __init__(
         self,
@@ -132,30 +141,14 @@ class HttpResponse:
         self._clock = clock
         self._response = response
         self._registry = registry
+        self.status = response.status
+        self.headers: CIMultiDictProxy[str] = response.headers
+        self.method = response.method
+        self.url = response.url
         self._timeouts = timeouts
         self._headway = Headway(timeouts.slowest, timeouts.stall)
         self._is_untouched = is_blob
         self._intake: Intake | None = None
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        return self._response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """The headers; names compare without case."""
-        return self._response.headers
-
-    @property
-    def method(self) -> str:
-        """The method that was answered."""
-        return self._response.method
-
-    @property
-    def url(self) -> URL:
-        """The URL that answered."""
-        return self._response.url
 
     async def read_some(self) -> bytes:
         """Return what has arrived, at least one byte; empty at the end of the body.
@@ -219,6 +212,45 @@ class HttpResponse:
         return b"".join(parts)
 
 
+class Sending:
+    """One exchange; see :meth:`Transport.send`."""
+
+    __slots__ = ("_clock", "_request", "_response", "_settings", "_started", "_transport")
+
+    def __init__(
+        self, transport: Transport, request: HttpRequest, settings: RegistrySettings, clock: Callable[[], float]
+    ) -> None:
+        self._transport = transport
+        self._request = request
+        self._settings = settings
+        self._clock = clock
+        self._started = clock()
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> HttpResponse:
+        """Send the request, and wait for the headers of its answer."""
+        request, settings = self._request, self._settings
+        try:
+            response = self._response = await self._transport.answer(request)
+        except BaseException:
+            self._transport.ended(request, 0, self._started)
+            raise
+        is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
+        return HttpResponse(response, settings.host, settings.timeouts, clock=self._clock, is_blob=is_blob)
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Let go of the connection, which is kept where the body was read, or little of it is left."""
+        response = self._response
+        if response is None:
+            return
+        try:
+            if error is None and not response.closed:
+                await _drain(response)
+        finally:
+            response.close()
+            self._transport.ended(self._request, response.status, self._started)
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
     """Which connections serve a URL: those of the registry itself or the others, through which proxy, in TLS or not."""
@@ -256,6 +288,7 @@ class Transport:
         self._contexts = certificates.Contexts()
         self._loading = anyio.Lock()
         self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
+        self._reached: dict[Origin, tuple[aiohttp.ClientSession, Proxy | None]] = {}
         self._answered: set[Origin] = set()
         timeouts = settings.timeouts
         self._reading = _timeout(timeouts.connect, timeouts.read)
@@ -285,15 +318,17 @@ class Transport:
     async def close(self) -> None:
         """Close every connection."""
         sessions, self._sessions = self._sessions, {}
+        self._reached.clear()
         self._home = self._guard = None
         # A run that is cancelled from outside closes its connections all the same.
         with anyio.CancelScope(shield=True):
             for session in sessions.values():
                 await session.close()
 
-    @asynccontextmanager
-    async def send(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+    def send(self, request: HttpRequest) -> Sending:
         """Send ``request`` and give its answer, whatever its status; the rest of its body is given up at the end.
+
+        Entering what this returns sends it, and leaving that is the end.
 
         Raises:
             TransportError: when no answer comes.
@@ -304,30 +339,22 @@ class Transport:
         """
         if self._home is None:
             raise RegistryError(f"the client of {self._settings.host} is closed", registry=self._settings.host)
-        started = self._clock()
-        status = 0
-        try:
-            response = await self._answer(request)
-            status = response.status
-            try:
-                is_blob = request.kind is events.RequestKind.BLOB_GET and response.status in _CONTENT
-                timeouts = self._settings.timeouts
-                yield HttpResponse(response, self._settings.host, timeouts, clock=self._clock, is_blob=is_blob)
-                await _drain(response)
-            finally:
-                response.close()
-        finally:
-            self._observer.notify(
-                events.RequestFinished(
-                    registry=self._settings.host,
-                    kind=request.kind,
-                    method=request.method,
-                    status=status,
-                    seconds=self._clock() - started,
-                )
-            )
+        return Sending(self, request, self._settings, self._clock)
 
-    async def _answer(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    def ended(self, request: HttpRequest, status: int, started: float) -> None:
+        """Tell that the exchange of ``request`` is over; ``status`` is 0 when no answer came."""
+        self._observer.notify(
+            events.RequestFinished(
+                registry=self._settings.host,
+                kind=request.kind,
+                method=request.method,
+                status=status,
+                seconds=self._clock() - started,
+            )
+        )
+
+    async def answer(self, request: HttpRequest) -> aiohttp.ClientResponse:
+        """Return aiohttp's answer to ``request``; for :class:`Sending`, which closes it."""
         origin = Origin.of(request.url)
         try:
             response = await self._exchange(request, origin)
@@ -342,11 +369,7 @@ class Transport:
         return response
 
     async def _exchange(self, request: HttpRequest, origin: Origin) -> aiohttp.ClientResponse:
-        proxy = self._proxy(request.url)
-        is_secure = origin.is_secure or (proxy is not None and proxy.url.scheme == "https")
-        if is_secure and self._contexts.foreign is None:
-            await self._trust()
-        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy, is_secure=is_secure))
+        session, proxy = self._reached.get(origin) or await self._reach(origin, request.url)
         headers, proxy_headers = dict(request.headers), None
         body = request.body
         if isinstance(body, bytes) and len(body) > _WHOLE_BODY:
@@ -361,7 +384,8 @@ class Transport:
                 headers.update(shown)
         timeouts = self._settings.timeouts
         with translated(self._settings.host, request.method, request.url, proxy=str(proxy or "")):
-            with anyio.fail_after(timeouts.connect * _ADDRESSES_IN_VAIN) as scope:
+            scope = anyio.CancelScope(deadline=anyio.current_time() + timeouts.connect * _ADDRESSES_IN_VAIN)
+            with scope:
                 if self._guard is not None:
                     await self._guard.check(origin)
                 _PATIENCE.set(_Patience(scope, _answer_deadline(request, timeouts), request, self._clock))
@@ -376,10 +400,24 @@ class Transport:
                     proxy_headers=proxy_headers,
                 )
                 request.timing.answered_at = self._clock()
+            if scope.cancelled_caught:
+                raise TimeoutError
         if proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             response.close()
             raise proxy_refusal(response.status, self._settings.host, request.method, request.url, str(proxy))
         return response
+
+    async def _reach(self, origin: Origin, url: URL) -> tuple[aiohttp.ClientSession, Proxy | None]:
+        """Find out how ``url`` is reached; all of its ``origin`` are reached in the same way."""
+        proxy = self._proxy(url)
+        is_secure = origin.is_secure or (proxy is not None and proxy.url.scheme == "https")
+        if is_secure and self._contexts.foreign is None:
+            await self._trust()
+        if len(self._reached) >= _MOST_REACHED:
+            self._reached.clear()
+        session = self._session(_Route(is_home=self._is_home(origin), proxy=proxy, is_secure=is_secure))
+        self._reached[origin] = session, proxy
+        return session, proxy
 
     async def _trust(self) -> None:
         """See to it that there are authorities to trust, before the first connection that needs them."""
@@ -514,8 +552,9 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
         try:
-            await _PATIENCE.get().connected(is_new=protocol not in self._met)
-            if protocol is not None:
+            is_new = protocol not in self._met
+            await _PATIENCE.get().connected(is_new=is_new)
+            if is_new and protocol is not None:
                 self._met.add(protocol)
         except BaseException:
             connection.close()
@@ -526,7 +565,7 @@ class _Connector(aiohttp.TCPConnector):
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read what little is left of a body, so that the connection can be used again."""
     length = response.content_length
-    if response.closed or length is None or length > _WORTH_DRAINING:
+    if length is None or length > _WORTH_DRAINING:
         return
     with anyio.move_on_after(_DRAINING_DEADLINE), suppress(*FOREIGN):
         while await response.content.readany():

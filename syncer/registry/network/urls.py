@@ -7,8 +7,10 @@ is our own is percent-encoded first.
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -18,12 +20,13 @@ from syncer.errors import ProtocolViolation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Self
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Query keys whose values say nothing secret; everything else is shown as ``…``.
 _SHOWN_KEYS = frozenset({"mount", "from", "n", "last", "digest", "artifactType", "scope", "service"})
 _LONGEST_SHOWN = 500
+#: What is relative to nothing (RFC 3986 section 5.2.2); most registries say where an upload is in this way.
+_WITH_AUTHORITY = re.compile(r"https?://[A-Za-z0-9\[]", re.IGNORECASE)
 _PRINTABLE = string.ascii_letters + string.digits + string.punctuation
 
 
@@ -35,11 +38,10 @@ class Origin:
     host: str
     port: int
 
-    @classmethod
-    def of(cls, url: URL) -> Self:
+    @staticmethod
+    def of(url: URL) -> Origin:
         """Return the origin of an absolute ``url``."""
-        scheme = url.scheme.lower()
-        return cls(scheme, (url.raw_host or "").lower(), url.explicit_port or _DEFAULT_PORTS.get(scheme, 0))
+        return _origin(url.scheme, url.raw_host, url.explicit_port)
 
     @property
     def is_secure(self) -> bool:
@@ -50,6 +52,13 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORTS.get(self.scheme) else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
+
+
+@lru_cache(maxsize=256)
+def _origin(scheme: str, host: str | None, port: int | None) -> Origin:
+    # Every request asks for it several times, and nearly all are to the same few origins.
+    scheme = scheme.lower()
+    return Origin(scheme, (host or "").lower(), port or _DEFAULT_PORTS.get(scheme, 0))
 
 
 def octets(text: str) -> bytes:
@@ -95,8 +104,9 @@ def resolve(base: URL, location: str, *, home: Origin) -> URL:
     Raises:
         ProtocolViolation: when it is no HTTP URL, or leads from https to http.
     """
+    text = location.strip()
     try:
-        joined = urljoin(str(base), location.strip())
+        joined = text if _WITH_AUTHORITY.match(text) else urljoin(str(base), text)
     except ValueError:
         raise ProtocolViolation(f"not a URL: {redact(location)[:200]!r}") from None
     url = absolute(joined)
@@ -115,9 +125,15 @@ def resolve(base: URL, location: str, *, home: Origin) -> URL:
 def with_query(url: URL, **values: str) -> URL:
     """Append our own ``values`` to the query, and leave what is there as it is."""
     text = str(url)
-    added = "&".join(f"{quote(key, safe='')}={quote(octets(value), safe='')}" for key, value in values.items())
+    added = "&".join(f"{_encoded(key)}={_encoded(value)}" for key, value in values.items())
     joint = "" if text.endswith(("?", "&")) else "&" if "?" in text else "?"
     return URL(f"{text}{joint}{added}", encoded=True)
+
+
+@lru_cache(maxsize=1024)
+def _encoded(text: str) -> str:
+    # A digest and a repository come in several requests.
+    return quote(octets(text), safe="")
 
 
 def links(headers: Iterable[str], relation: str = "next") -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ from syncer.events import RequestKind
 from syncer.registry.traffic.retry import LONGEST_PAUSE, LONGEST_WISH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
 #: A reset beyond this is a date in seconds since 1970 (GitLab), not a number of seconds from now.
 _EPOCH = 1e8
@@ -31,6 +32,7 @@ _WINDOW = re.compile(r";\s*w=(\d{1,9})(?!\d)")
 _LEFT = re.compile(r"\b(?:remaining|r)=(\d{1,15})(?!\d)")
 _RESET = re.compile(r"\b(?:reset|t)=(\d{1,15})(?!\d)")
 _METERED = frozenset({RequestKind.MANIFEST_GET})
+_UNCOUNTED = nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +99,8 @@ class Allowance:
         self._under_way = 0
         #: Pulls are known to count, and no answer to one has said how many are left.
         self._is_untold = metered_pulls
-        self._changed = anyio.Event()
+        #: Made by whoever waits for it: most registries count nothing.
+        self._changed: anyio.Event | None = None
 
     @property
     def pulls_left(self) -> int | None:
@@ -168,20 +171,21 @@ class Allowance:
                 left = 1
             if kind not in _METERED or left is None or left > self._under_way:
                 return
+            self._changed = self._changed or anyio.Event()
             await self._changed.wait()
 
-    @contextmanager
-    def counted(self, kind: RequestKind) -> Iterator[None]:
+    def counted(self, kind: RequestKind) -> AbstractContextManager[None]:
         """Count a request of ``kind`` as under way for the length of the block, which ends with its answer."""
-        if kind not in _METERED:
-            yield
-            return
+        return _Counted(self) if kind in _METERED else _UNCOUNTED
+
+    def begin(self) -> None:
+        """Count one more pull as under way."""
         self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._wake()
+
+    def end(self) -> None:
+        """Count one less, and let those who wait look again."""
+        self._under_way -= 1
+        self._wake()
 
     def told(self, kind: RequestKind) -> None:
         """Take note that a request of ``kind`` was answered: who does not say how many are left has no limit."""
@@ -189,8 +193,9 @@ class Allowance:
             self._is_untold = False
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _error(self, message: str, resets_in: float | None) -> RateLimitReached:
         error = RateLimitReached(
@@ -200,6 +205,21 @@ class Allowance:
         )
         error.resets_in = resets_in
         return error
+
+
+class _Counted:
+    """A pull that is under way."""
+
+    __slots__ = ("_allowance",)
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+
+    def __enter__(self) -> None:
+        self._allowance.begin()
+
+    def __exit__(self, *_error: object) -> None:
+        self._allowance.end()
 
 
 def _duration(seconds: float) -> str:

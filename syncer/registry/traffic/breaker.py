@@ -8,7 +8,6 @@ allows, all who wait fail with the same error, and who comes later does, too, fo
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,7 +16,7 @@ from syncer.errors import CertificateError, TransportError
 from syncer.registry.traffic.retry import Reaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from syncer.registry.traffic.retry import RetryPolicy
 
@@ -57,9 +56,8 @@ class Breaker:
         """True when requests are sent one at a time, or not at all."""
         return self._failures >= _DOUBTED or self._verdict is not None
 
-    @asynccontextmanager
-    async def passage(self, *, is_telling: bool = True) -> AsyncIterator[None]:
-        """Wait for leave to send one request, which is under way for the length of the block.
+    def passage(self, *, is_telling: bool = True) -> Passage:
+        """Return what waits for leave to send one request, which is under way for the length of the block.
 
         What the block raises counts as the registry's failure to answer when it is an error of the
         connection, unless the request is not ``is_telling``: a body may be what the connection broke
@@ -68,20 +66,7 @@ class Breaker:
         Raises:
             TransportError, CertificateError: when the registry was given up.
         """
-        is_probe = await self._enter()
-        was_doubted = self.is_doubted
-        try:
-            yield
-        except (TransportError, CertificateError) as error:
-            if is_telling or isinstance(error, CertificateError):
-                self._failed(error, was_doubted=was_doubted)
-            raise
-        else:
-            self._answered()
-        finally:
-            if is_probe:
-                self._probes -= 1
-                self._wake()
+        return Passage(self, is_telling=is_telling)
 
     def verdict(self) -> TransportError | CertificateError | None:
         """Return the error for everyone who asks a registry that was given up; None while there is hope."""
@@ -95,7 +80,7 @@ class Breaker:
         verdict.attempts = max(known.attempts, 1)
         return verdict
 
-    async def _enter(self) -> bool:
+    async def enter(self) -> bool:
         """Wait for leave to send; return whether others wait for what becomes of it."""
         while True:
             if verdict := self.verdict():
@@ -119,7 +104,8 @@ class Breaker:
                 raise
             return True
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
+        """Take note of an answer."""
         was_open = self._has_answered and not self.is_doubted
         self._has_answered = True
         self._failures = 0
@@ -128,7 +114,8 @@ class Breaker:
         if not was_open:
             self._wake()
 
-    def _failed(self, error: TransportError | CertificateError, *, was_doubted: bool) -> None:
+    def failed(self, error: TransportError | CertificateError, *, was_doubted: bool) -> None:
+        """Take note that a request got no answer, which was sent while the registry ``was_doubted`` or not."""
         # Many that were sent together fail together: that is one failure more than was known, not many.
         self._failures = self._failures + 1 if was_doubted else min(self._failures + 1, _DOUBTED)
         decision = self._policy.decide(error, self._failures, self._random)
@@ -141,6 +128,36 @@ class Breaker:
             self._rested_at = self._clock() + REST
         self._wake()
 
+    def left(self) -> None:
+        """Take note that a request on which others wait has come to its end."""
+        self._probes -= 1
+        self._wake()
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+class Passage:
+    """Leave to send one request; see :meth:`Breaker.passage`."""
+
+    __slots__ = ("_breaker", "_is_probe", "_is_telling", "_was_doubted")
+
+    def __init__(self, breaker: Breaker, *, is_telling: bool) -> None:
+        self._breaker = breaker
+        self._is_telling = is_telling
+        self._is_probe = self._was_doubted = False
+
+    async def __aenter__(self) -> None:
+        """Wait for it."""
+        self._is_probe = await self._breaker.enter()
+        self._was_doubted = self._breaker.is_doubted
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Note what became of the request."""
+        if error is None:
+            self._breaker.answered()
+        elif isinstance(error, CertificateError) or (self._is_telling and isinstance(error, TransportError)):
+            self._breaker.failed(error, was_doubted=self._was_doubted)
+        if self._is_probe:
+            self._breaker.left()

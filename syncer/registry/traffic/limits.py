@@ -10,13 +10,12 @@ requests" is left alone as a whole for as long as it asks.
 from __future__ import annotations
 
 import random as random_module
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from syncer.registry.traffic.windows import AdaptiveWindow
+from syncer.registry.traffic.windows import AdaptiveWindow, SharedWindow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from syncer.events import RequestKind
 
@@ -83,8 +82,8 @@ class Limits:
         on what is under way at once are what the windows begin with, and only overload makes them smaller.
         """
         self.control = AdaptiveWindow(control, clock=clock, is_fixed=is_fixed)
-        self.data = AdaptiveWindow(data, clock=clock, is_fixed=is_fixed)
-        self.bulk = AdaptiveWindow(bulk, clock=clock, is_fixed=is_fixed)
+        self.data = SharedWindow(data, clock=clock, is_fixed=is_fixed)
+        self.bulk = SharedWindow(bulk, clock=clock, is_fixed=is_fixed)
         self._requests = Pace(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
         self._kinds = {kind: Pace(rate, clock=clock, sleep=sleep) for kind, rate in (rates or {}).items()}
         self._bytes = Pace(bandwidth, clock=clock, sleep=sleep) if bandwidth else None
@@ -94,7 +93,7 @@ class Limits:
         self._paused_until: dict[str, float] = {}
         self._spread: dict[str, float] = {}
 
-    def of_blob(self, size: int) -> AdaptiveWindow:
+    def of_blob(self, size: int) -> SharedWindow:
         """Return the window for blobs of ``size`` bytes."""
         return self.bulk if size > LARGE else self.data
 
@@ -116,25 +115,12 @@ class Limits:
         pace.rate = min(pace.rate, rate)
         return pace
 
-    @asynccontextmanager
-    async def request(self, *, data: bool, kind: RequestKind | None = None) -> AsyncIterator[None]:
-        """Wait for the right to send one request, and hold it; a ``data`` request holds a blob's slot already."""
-        if kind is not None and (pace := self._kinds.get(kind)) is not None:
-            # Before a permit is taken: those who wait for a slow kind must not keep the others out.
-            await pace.wait()
-        if data:
-            await self._wait_turn()
-            yield
-            return
-        while True:
-            await self.wait_pause()
-            async with self.control.permit():
-                if self.is_paused():
-                    # Throttled while this one queued: give the permit back, nothing is sent in a pause.
-                    continue
-                await self._wait_turn()
-                yield
-                return
+    def request(self, *, data: bool, kind: RequestKind | None = None) -> Turn:
+        """Return what waits for the right to send one request when it is entered, and holds it until it is left.
+
+        A ``data`` request holds a blob's slot already.
+        """
+        return Turn(self, None if data else self.control, kind)
 
     def pause(self, seconds: float, place: str = "") -> None:
         """Send nothing for ``seconds`` to the registry, or to another ``place`` it leads to (an origin).
@@ -150,14 +136,14 @@ class Limits:
 
     def is_paused(self, place: str = "") -> bool:
         """Tell whether nothing is to be sent to the registry, or to ``place``, now."""
-        return self._paused_until.get(place, 0.0) > self._clock()
+        return place in self._paused_until and self._paused_until[place] > self._clock()
 
     async def wait_pause(self, place: str = "") -> None:
         """Wait until something may be sent to the registry, or to ``place``.
 
         Who waits comes back at a time of his own after the pause: all at once would be the next burst.
         """
-        while self.is_paused(place):
+        while place in self._paused_until and self.is_paused(place):
             late = self._spread[place] * self._random()
             await self._sleep(self._paused_until[place] - self._clock() + late)
 
@@ -173,8 +159,53 @@ class Limits:
         if self._bytes is not None:
             await self._bytes.wait(count)
 
-    async def _wait_turn(self) -> None:
+    async def wait_kind(self, kind: RequestKind) -> None:
+        """Wait until a request of ``kind`` may go out, where that has a ceiling of its own."""
+        pace = self._kinds.get(kind)
+        if pace is not None:
+            await pace.wait()
+
+    async def wait_turn(self) -> None:
+        """Wait until another request may go out: after the pause, and no sooner than the ceiling allows."""
         await self.wait_pause()
         if self._requests is not None:
             await self._requests.wait()
             await self.wait_pause()
+
+
+class Turn:
+    """The right to send one request; see :meth:`Limits.request`."""
+
+    __slots__ = ("_kind", "_limits", "_window")
+
+    def __init__(self, limits: Limits, window: AdaptiveWindow | None, kind: RequestKind | None) -> None:
+        self._limits = limits
+        self._window = window
+        self._kind = kind
+
+    async def __aenter__(self) -> None:
+        """Wait for it."""
+        limits, window = self._limits, self._window
+        if self._kind is not None:
+            # Before a permit is taken: those who wait for a slow kind must not keep the others out.
+            await limits.wait_kind(self._kind)
+        if window is None:
+            await limits.wait_turn()
+            return
+        while True:
+            await limits.wait_pause()
+            await window.take()
+            try:
+                if not limits.is_paused():
+                    await limits.wait_turn()
+                    return
+            except BaseException:
+                window.give_back()
+                raise
+            # Throttled while this one queued: give the permit back, nothing is sent in a pause.
+            window.give_back()
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Give it back."""
+        if self._window is not None:
+            self._window.give_back()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from syncer.events import RequestKind
 from syncer.registry.auth.scopes import Scope
-from syncer.registry.call import Call
+from syncer.registry.call import Call, Departure
 from syncer.registry.network.urls import with_query
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class UploadCalls:
             tries=tries,
             is_data=body is not None,
             blob_size=self.descriptor.size,
+            departure=Departure(),
         )
 
     def _call(

@@ -118,6 +118,26 @@ def session_form(size: int, settings: UploadSettings, terms: Terms) -> UploadFor
     return next(usable, UploadForm.PUT)
 
 
+def continuing_form(size: int, settings: UploadSettings, terms: Terms) -> UploadForm | None:
+    """Return the form to go on with in a session that has bytes from before; None where that cannot be.
+
+    A PUT carries the whole blob, so the rest goes out in one PATCH, or in several.
+    """
+    if not may_chunk(settings, terms):
+        return None
+    form = session_form(size, settings, terms)
+    if form is not UploadForm.PUT:
+        return form
+    if is_fixed(settings):
+        return None
+    return UploadForm.STREAM if terms.stream else UploadForm.CHUNKS
+
+
+def may_chunk(settings: UploadSettings, terms: Terms) -> bool:
+    """Tell whether the registry may be sent a blob in several bodies."""
+    return terms.chunks or settings.form is UploadForm.CHUNKS
+
+
 def next_form(
     cause: Cause, refused: frozenset[UploadForm], settings: UploadSettings, terms: Terms
 ) -> UploadForm | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
+
 from syncer.content import BlobOutcome
 from syncer.errors import (
     CertificateError,
@@ -22,6 +24,7 @@ from syncer.registry.upload.calls import UploadCalls
 from syncer.registry.upload.forms import Terms, first_form
 from syncer.registry.upload.opening import ACCEPTED, Opened, asked_of_existing, exchanged, location_of, open_session
 from syncer.registry.upload.proof import check_stored
+from syncer.registry.upload.resuming import claimed, resumed
 from syncer.registry.upload.session import UploadSession
 
 if TYPE_CHECKING:
@@ -38,15 +41,31 @@ async def begin(repository: RegistryRepository, descriptor: Descriptor, mount_fr
 
     201 is a mount, 202 an upload that was opened instead, and is used. A registry that answers
     anything else is asked again without the mount. A small blob that may go out in the POST itself,
-    and is known nowhere in the registry, is not asked for.
+    and is known nowhere in the registry, is not asked for. Where an earlier run was killed in the middle
+    of a large blob, its session is asked first, and gone on with unless the blob can be mounted.
 
     Raises:
         NotFound: when the registry does not know the repository and does not create it.
         ProtocolViolation: when it says that it mounted the blob, and has mounted another or none.
         RegistryError: when no upload can be opened.
     """
-    client = repository.client
     calls = UploadCalls(repository, descriptor)
+    record = claimed(calls)
+    kept = None if record is None else await resumed(calls, record)
+    if kept is None:
+        return await _begin_anew(calls, mount_from)
+    if mount_from:
+        begun = await _begin_anew(calls, mount_from)
+        with anyio.CancelScope(shield=True):
+            if isinstance(begun, BlobOutcome):
+                await UploadSession(repository, descriptor, kept).abort()
+                return begun
+            await begun.abort()
+    return UploadSession(repository, descriptor, kept)
+
+
+async def _begin_anew(calls: UploadCalls, mount_from: str) -> UploadSession | BlobOutcome:
+    repository, descriptor, client = calls.repository, calls.descriptor, calls.client
     source = mount_from or repository.repository
     terms = Terms.of(client.capabilities, client.uploads)
     if not mount_from and first_form(descriptor.size, client.uploads, terms) is UploadForm.SINGLE_POST:

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from syncer.errors import NotFound, ProtocolViolation, RegistryError, SyncerError
+from syncer.registry.call import Departure
 from syncer.registry.network.urls import redact
 from syncer.registry.upload.progress import chunk_minimum
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from syncer.registry.call import Call, Reply
     from syncer.registry.upload.calls import UploadCalls
 
-#: Seconds that giving up a session may take once it is its turn; the registry forgets it in time by itself.
+#: Seconds that giving up a session may take; the registry forgets it in time by itself.
 ABORT_DEADLINE = 2.0
 #: Seconds that a registry gets to notice that a body was cut off, before it is asked to delete the session.
 _NOTICE = 0.1
@@ -33,10 +34,12 @@ class Opened:
     Attributes:
         location: where its next request goes.
         chunk_minimum: the bytes that each chunk but the last should have at least.
+        offset: the bytes that it has already.
     """
 
     location: URL
     chunk_minimum: int = 0
+    offset: int = 0
 
     @classmethod
     def by(cls, calls: UploadCalls, reply: Reply) -> Opened:
@@ -124,8 +127,10 @@ class _Exchange:
         self.failure: SyncerError | None = None
         self.ended = anyio.Event()
         self._calls = calls
-        self._has_departed = False
-        self._call = replace(call, on_departure=self._depart)
+        self._call = call
+        self._departure = call.departure or Departure()
+        # The call may be sent a second time, which has not departed then.
+        self._departure.has_been = False
         self._shield = anyio.CancelScope(shield=True)
 
     async def run(self) -> None:
@@ -141,7 +146,7 @@ class _Exchange:
     async def hasten(self) -> None:
         """Wait a moment for the answer, where it was sent, and give up what it opens."""
         with anyio.CancelScope(shield=True):
-            if not self._has_departed:
+            if not self._departure.has_been:
                 self._shield.cancel()
             self._shield.deadline = anyio.current_time() + ABORT_DEADLINE
             await self.ended.wait()
@@ -150,42 +155,59 @@ class _Exchange:
                 return
             with suppress(ProtocolViolation):
                 if (location := location_of(self._calls, reply)) is not None:
-                    await give_up(self._calls, location, is_cut=False, is_hasty=True)
-
-    def _depart(self) -> None:
-        self._has_departed = True
+                    await give_up(self._calls, location, is_cut=False)
 
 
-async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool, is_hasty: bool = False) -> None:
-    """Delete the session at ``location``, in a short time; whatever the registry says is fine.
+class _Timed(Departure):
+    """The departure of a request whose answer has a short time."""
 
-    The time counts from when the DELETE leaves: it may have to wait for a pause of the registry, or for its turn.
-    Who ``is_hasty`` does not wait for that either. ``is_cut`` when a body was broken off: the registry may still
-    be writing what arrived of it.
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def take_place(self) -> None:
+        """Let the time run from now on, where it does not yet."""
+        super().take_place()
+        self._scope.deadline = min(self._scope.deadline, anyio.current_time() + ABORT_DEADLINE)
+
+
+async def give_up(calls: UploadCalls, location: URL, *, is_cut: bool, is_hurried: bool = True) -> bool:
+    """Delete the session at ``location``; whatever the registry says is fine, and it has a short time to say it.
+
+    Args:
+        calls: of the upload.
+        location: of the session.
+        is_cut: a body was broken off: the registry may still be writing what arrived of it.
+        is_hurried: the time runs from now on, and not from when the registry may be asked.
+
+    Returns:
+        False when the registry did not say in time that the session is gone: it may be there still.
     """
     with anyio.CancelScope() as scope:
-
-        def hurry() -> None:
-            scope.deadline = min(scope.deadline, anyio.current_time() + ABORT_DEADLINE)
-
-        if is_hasty:
-            hurry()
+        departure = _Timed(scope)
+        if is_hurried:
+            departure.take_place()
         if is_cut:
             # A DELETE that overtakes the end of the PUT is undone by what the PUT still writes (distribution).
             await calls.client.sleep(_NOTICE)
-        delete = replace(calls.delete(location), on_departure=hurry)
         try:
-            if not await _is_deleted(calls, delete) and is_cut:
+            if not await _is_deleted(calls, location, departure) and is_cut:
                 # The state in our Location is from before the bytes that did arrive. A GET gives a new one
                 # (distribution 3; its 2.8 knows no way back, and keeps the bytes until its own purge).
                 reply = await calls.client.exchange(calls.status(location, tries=1))
                 fresh = location_of(calls, reply)
-                if fresh is not None:
-                    await _is_deleted(calls, calls.delete(fresh))
+                return fresh is not None and await _is_deleted(calls, fresh, departure)
+        except NotFound:
+            return True
         except SyncerError:
-            return
+            return False
+        return True
+    return False
 
 
-async def _is_deleted(calls: UploadCalls, delete: Call) -> bool:
-    """Send ``delete``; False when the registry does not know the session in this state."""
-    return (await calls.client.exchange(delete)).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)
+async def _is_deleted(calls: UploadCalls, location: URL, departure: Departure) -> bool:
+    """Delete the session at ``location``; False when the registry does not know it in this state."""
+    call = replace(calls.delete(location), departure=departure)
+    return (await calls.client.exchange(call)).status < 300  # noqa: PLR2004 - the end of success (RFC 9110)

@@ -51,8 +51,7 @@ async def delivered(client: RegistryClient, call: Call, body: StreamBody) -> Rep
                 outcome = failed
     finally:
         # The chunks are read by a task of aiohttp's: it must be out of them before they are closed.
-        with anyio.CancelScope(shield=True):
-            await body.settled()
+        await body.settled()
     if body.failure is not None:
         raise body.failure
     return outcome

@@ -21,6 +21,7 @@ from syncer.registry.upload.ladder import SESSION_ENDED, Ladder, Signal, Stage, 
 from syncer.registry.upload.opening import Opened, asked_of_existing, give_up, location_of, open_session
 from syncer.registry.upload.progress import confirms, offset_in_status
 from syncer.registry.upload.proof import check_stored, is_stored, violation
+from syncer.registry.upload.resuming import Note
 from syncer.registry.upload.sending import body_of, delivered
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class UploadSession:
     def __init__(self, repository: RegistryRepository, descriptor: Descriptor, opened: Opened | None = None) -> None:
         """Go on with what was ``opened``; None when the blob is to go out in the POST, or to open a session then."""
         self._calls = UploadCalls(repository, descriptor)
+        has_bytes = opened is not None and opened.offset > 0
+        self._note = Note(self._calls, is_written=has_bytes)
         self._client = repository.client
         self._size = descriptor.size
         self._location: URL | None = None
@@ -74,8 +77,8 @@ class UploadSession:
         self._refused: set[UploadForm] = set()
         self._lessons: list[Capability] = []
         self._suspected_bound: int | None = None
-        choose = forms.session_form if opened else forms.first_form
-        self._form = choose(self._size, self._client.uploads, self._terms)
+        choose = forms.continuing_form if has_bytes else forms.session_form if opened else forms.first_form
+        self._form = choose(self._size, self._client.uploads, self._terms) or UploadForm.STREAM
         self._ladder = Ladder()
         self._attempt = 0
         #: What the session has, and the most that it ever had.
@@ -109,17 +112,21 @@ class UploadSession:
     async def abort(self) -> None:
         """Give the upload up (distribution-spec "Deleting an upload"); whatever the registry says is fine.
 
-        A registry that wants to be left alone is waited for, and so are others' requests, unless this is cancelled.
+        A registry that wants to be left alone, or is busy with others of us, is waited for, unless this is cancelled.
         """
         location, self._location = self._location, None
         if location is None:
             return
         try:
-            await give_up(self._calls, location, is_cut=self._is_cut)
+            is_gone = await give_up(self._calls, location, is_cut=self._is_cut, is_hurried=False)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await give_up(self._calls, location, is_cut=self._is_cut, is_hasty=True)
+                if await give_up(self._calls, location, is_cut=self._is_cut):
+                    self._note.cross_out()
             raise
+        if is_gone:
+            # One that may be there still is left to the next run, which asks for it.
+            self._note.cross_out()
 
     @property
     def _terms(self) -> Terms:
@@ -132,6 +139,14 @@ class UploadSession:
     def _continue(self, opened: Opened) -> None:
         self._location = opened.location
         self._chunk_minimum = opened.chunk_minimum
+        self._offset = opened.offset
+        self._headway = max(self._headway, opened.offset)
+        self._note.write(opened.location, opened.offset)
+
+    def _close(self) -> None:
+        """Take note that the registry has no such session any more."""
+        self._location = None
+        self._note.cross_out()
 
     async def _post(self, data: bytes) -> bool:
         """Send the blob in the POST; False when it has to be sent in a session after all."""
@@ -193,7 +208,7 @@ class UploadSession:
             raise violation(self._calls, outcome, f"before it had received more than {body.sent} of {body.size} bytes")
         await check_stored(self._calls, outcome)
         # Not before: what an answer that cannot be believed says nothing about is to be given up.
-        self._location = None
+        self._close()
         self._learn()
         return None
 
@@ -287,7 +302,7 @@ class UploadSession:
         """End the session, and get ready for another."""
         if signal in SESSION_ENDED:
             # The registry has thrown it away already, with the bytes in it.
-            self._location = None
+            self._close()
         await self.abort()
         self._offset = self._patches = 0
         self._is_cut = False
@@ -334,7 +349,7 @@ class UploadSession:
 
     def _final(self, error: SyncerError, signal: Signal) -> SyncerError:
         if signal in SESSION_ENDED:
-            self._location = None
+            self._close()
         if signal is not Signal.CORRUPT:
             return error
         return DigestMismatch(
@@ -345,6 +360,7 @@ class UploadSession:
 
     def _arrived_at(self, offset: int) -> None:
         self._offset = offset
+        self._note.write(self._here, offset)
         if offset > self._headway:
             self._headway = offset
             self._attempt = 0
@@ -364,7 +380,7 @@ class UploadSession:
 
     @property
     def _may_chunk(self) -> bool:
-        return self._terms.chunks or self._client.uploads.form is UploadForm.CHUNKS
+        return forms.may_chunk(self._client.uploads, self._terms)
 
     @property
     def _here(self) -> URL:

@@ -19,10 +19,9 @@ from syncer.engine.holdings import Holdings
 from syncer.engine.journal import MemoryJournal
 from syncer.errors import Side
 from syncer.events import RequestFinished, RequestKind, RetryScheduled
-from syncer.oci.descriptor import Descriptor
-from syncer.oci.digest import Digest
 from syncer.registry import RegistryClient, RegistrySettings
 from tests.support.docker_registry import docker_registry
+from tests.support.large import GIBIBYTE, MIB, block, described
 from tests.support.observing import Recorder
 from tests.support.scripted import Clock, Keys
 
@@ -30,23 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-MIB = 1024 * 1024
-_BLOCK = random.Random("block").randbytes(MIB)  # noqa: S311 - test content, not a secret
-
-
-def block(number: int) -> bytes:
-    """Return one MiB of the blob: the same for the same number, and different for each."""
-    return number.to_bytes(16, "big") + _BLOCK[16:]
-
-
-def described(blocks: int) -> Descriptor:
-    """Describe a blob of so many MiB."""
-    hasher = sha256()
-    for number in range(blocks):
-        hasher.update(block(number))
-    return Descriptor(
-        media_type="application/octet-stream", digest=Digest(f"sha256:{hasher.hexdigest()}"), size=blocks * MIB
-    )
+    from syncer.oci.descriptor import Descriptor
 
 
 @dataclass
@@ -168,14 +151,6 @@ async def copy(blob: Descriptor, source: str, target: str, recorder: Recorder) -
 def cuts_of(size: int, number: int, seed: str) -> list[int]:
     """Return so many places between the first byte and the last, in order."""
     return sorted(random.Random(seed).sample(range(1, size), number))  # noqa: S311 - places, not secrets
-
-
-#: The digest of 1024 blocks; ``described(1024)`` computes it, in a second that the test need not take.
-GIBIBYTE = Descriptor(
-    media_type="application/octet-stream",
-    digest=Digest("sha256:80df50f46763ddb8b6e8589074da59efb579ee7cc77607b42b9ecad5497c6452"),
-    size=1024 * MIB,
-)
 
 
 @pytest.mark.slow

@@ -149,6 +149,37 @@ async def test_a_far_registry_is_asked_more_and_more() -> None:
     assert registry.asked == 1000
 
 
+async def test_what_is_missing_is_an_answer_as_any_other() -> None:
+    """Asked for a thousand tags that it does not have, a far registry gets as many requests at once as for others."""
+    registry = Waiting(1000)
+    registry.status, registry.refusals = 404, 1000
+    seen: list[int] = []
+    async with registry.run() as client:
+        while registry.left:
+            seen.append(registry.held)
+            await registry.answer(client, 0.2)
+    assert seen[0] == 8
+    assert 256 in seen[:6]
+    assert registry.asked == 1000
+
+
+async def test_a_look_at_what_answers_take_ends_where_nothing_is_found_any_more() -> None:
+    """The window is kept small for a few answers only, whether they are of what is there or of what is not."""
+    registry = Waiting(2000, connections=64)
+    async with registry.run() as client:
+        sizes = [8]
+        # It has grown to the ceiling, and is small again.
+        while max(sizes) < 64 or sizes[-1] > 8:
+            await registry.answer(client, 0.5)
+            sizes.append(client.limits.control.size)
+        registry.status, registry.refusals = 404, 1000
+        for _ in range(6):
+            await registry.answer(client, 0.5)
+        assert client.limits.control.size == 64
+        while registry.left:
+            await registry.answer(client, 0.5)
+
+
 async def test_a_busy_registry_is_not_asked_more() -> None:
     """A registry that answers one after the other gets no more at once than keeps it busy."""
     registry = Waiting(600)
@@ -192,7 +223,7 @@ async def test_overload_halves_what_is_asked_at_once(status: int) -> None:
     async with registry.run() as client:
         while registry.held < 64:
             await registry.answer(client, 0.2)
-        registry.status, registry.refusals = 404, 10
+        registry.status, registry.refusals = 409, 10
         await registry.answer(client, 0.0, 10)
         assert registry.held == 64
         registry.status, registry.refusals = status, 10
@@ -240,6 +271,19 @@ async def test_a_registry_that_was_never_there_is_no_overload() -> None:
         with pytest.raises(ConnectionFailed):
             await it.client.repository("a").resolve("v1")
         assert it.client.limits.control.size == 8
+
+
+async def test_a_registry_that_throttles_from_the_start_is_asked_less() -> None:
+    """An answer that says "too much" says so whether another came before it or not."""
+    answers = iter([429])
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        status = next(answers, 200)
+        return await _answer(request) if status == 200 else web.Response(status=status)
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        await it.client.repository("a").resolve("v1")
+        assert it.client.limits.control.size == 4
 
 
 async def test_a_kept_connection_that_was_closed_is_no_overload() -> None:

@@ -202,6 +202,9 @@ UNAVAILABLE = answering("503", 503)
 GATEWAY_TIMEOUT = answering("504", 504)
 REQUEST_TIMEOUT = answering("408", 408)
 CLOUDFLARE = answering("520", 520, PAGE, Content_Type="text/html")
+MISSING_PAGE = answering("404, HTML", 404, PAGE, Content_Type="text/html")
+TOO_LARGE = answering("413, HTML", 413, PAGE, Content_Type="text/html")
+NOT_ALLOWED = answering("405", 405)
 #: The site has done it, and something in front of it says that it failed.
 DONE_BUT_FAILED = answering("500 after it was done", 500, is_done=True, steps=WRITING)
 GZIPPED_ERROR = answering(
@@ -356,6 +359,9 @@ SHORT = changing("short, with the length of what comes", _half)
 #: All of it, and then a reset in place of the end.
 CUT_AT_END = changing("reset after the last byte", bytes, steps=READING, length=lambda _whole, _sent: None, is_cut=True)
 CHUNKED = changing("chunked, without a length", bytes, length=lambda _whole, _sent: None)
+CHUNKED_DOCUMENT = changing(
+    "chunked, without a length", bytes, steps=READING - BLOBS, length=lambda _whole, _sent: None
+)
 CHUNKED_SHORT = changing("chunked, and ends early", _half, length=lambda _whole, _sent: None)
 EXTRA = changing("extra bytes, announced", lambda data: data + b"extra")
 EXTRA_CHUNKED = changing("extra bytes, chunked", lambda data: data + b"extra", length=lambda _whole, _sent: None)
@@ -572,7 +578,10 @@ async def _mounted_then_gone(struck: Struck) -> web.StreamResponse:
 async def _mounted_in_words(struck: Struck) -> web.StreamResponse:
     """The mount is said to be granted, and nothing is there: the blob was collected in the same moment."""
     await struck.request.content.read()
-    digest = parse_qs(struck.exchange.target.partition("?")[2])["mount"][0]
+    asked = parse_qs(struck.exchange.target.partition("?")[2]).get("mount")
+    if not asked:
+        return await struck.answer()
+    digest = asked[0]
     _registry(struck).repository(struck.exchange.repository).dropped.add(digest)
     headers = {"Location": f"/v2/{struck.exchange.repository}/blobs/{digest}", "Docker-Content-Digest": digest}
     return web.Response(status=201, headers=headers)

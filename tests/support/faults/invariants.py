@@ -34,6 +34,7 @@ LONGEST_WISH = 7 * 86_400.0
 LADDER_COST = 8
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
+_IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
 _SUCCESSES = (TagOutcome.COPIED, TagOutcome.IN_SYNC)
 
 
@@ -333,7 +334,8 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
                     opened[f"{entry.site} {entry.name}"] = entry
             elif entry.what in ends:
                 opened.pop(f"{entry.site} {entry.name}", None)
-        elif entry.step is Step.ABORT:
+        elif entry.step is Step.ABORT or (entry.step in _IN_SESSION and entry.status == 404):
+            # Given up; or there is no such upload any more, by the registry's own word.
             opened.pop(f"{entry.site} {entry.reference.rpartition('/')[2]}", None)
         elif _binding(entry) > LONGEST_PAUSE:
             # Nothing more is sent there in this run, not even that.
@@ -380,7 +382,7 @@ def agreement(history: History, course: Course) -> Iterator[Violation]:
             elif missing := held[place].hole(now):
                 text = f"{tag} is said to be {event.outcome}, and lacks {missing}"
                 yield Violation(invariant="I9", text=text, number=number)
-        elif event.outcome is TagOutcome.FAILED and _was_told(history, course, place, event.tag):
+        elif event.outcome is TagOutcome.FAILED and _was_told(history, course, held, place, event.tag):
             text = f"{tag} is said to have failed, and was written, and the run could know ({event.error})"
             yield Violation(invariant="I9", text=text, number=number)
     for text in (*inconsistencies(course), *_overlooked(history, course)):
@@ -396,10 +398,9 @@ def _moved_by_others(history: History, course: Course) -> set[tuple[Place, str]]
     }
 
 
-def _was_told(history: History, course: Course, place: Place, tag: str) -> bool:
+def _was_told(history: History, course: Course, held: Mapping[Place, Held], place: Place, tag: str) -> bool:
     """Tell whether a tag was written in this run to what its source is, and an answer said so afterwards."""
     source = course.pairs.get(place)
-    held = held_at(history, course.until)
     if source is None or held[source].tags.get(tag) != held[place].tags.get(tag):
         return False
     causes = [

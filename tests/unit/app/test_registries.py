@@ -15,6 +15,7 @@ from syncer.events import Notice
 from syncer.registry.client import RegistryClient
 from syncer.registry.settings import (
     CreationKind,
+    DownloadSettings,
     RegistrySettings,
     TimeoutSettings,
     TlsSettings,
@@ -51,11 +52,12 @@ def test_a_registry_of_which_little_is_said() -> None:
 
 
 def test_every_key_arrives() -> None:
-    """What the spec says of uploads, creation, trust and limits is what the client is given."""
+    """What the spec says of downloads, uploads, creation, trust and limits is what the client is given."""
     settings = settings_of_spec(
         declared(
             "{host: a.example, tls: {ca: ca.pem, cert: c.pem, key: k.pem}, trusted_hosts: ['*.s.example:8443'], "
-            "upload: {form: single-post, chunk: 1MiB}, create: [make, '{repository}'], "
+            "download: {parallel: 4, large: 8MiB}, upload: {form: single-post, chunk: 1MiB}, "
+            "create: [make, '{repository}'], "
             "limits: {connections: 4, requests_per_second: 2, bandwidth: 1MiB/s}, "
             "timeouts: {read: 2m, slowest: none}}"
         ),
@@ -64,6 +66,7 @@ def test_every_key_arrives() -> None:
     assert settings.tls == TlsSettings(ca="/base/ca.pem", cert="/base/c.pem", key="/base/k.pem", folders=FOLDERS)
     assert settings.trusted_hosts == ("*.s.example:8443",)
     assert settings.timeouts == TimeoutSettings(read=120.0, slowest=0)
+    assert settings.download == DownloadSettings(parallel=4, large=8 * 1024**2)
     assert settings.upload == UploadSettings(form=UploadForm.SINGLE_POST, chunk=1024**2)
     assert settings.creation is not None
     assert (settings.creation.kind, settings.creation.command) == (CreationKind.COMMAND, ("make", "{repository}"))

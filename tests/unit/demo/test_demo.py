@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import tarfile
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -240,8 +239,8 @@ class MemorySession:
     async def send(self, opener: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]) -> None:
         """Keep the bytes."""
         descriptor = self._descriptor
-        async with opener() as chunks, opener() as again, aclosing(verified(chunks, descriptor)) as checked:
-            data = b"".join([chunk async for chunk in checked])
+        async with opener() as chunks, opener() as again:
+            data = b"".join([chunk async for chunk in verified(chunks, descriptor)])
             assert data == b"".join([chunk async for chunk in again])
         self._target.blobs[descriptor.digest] = data
 

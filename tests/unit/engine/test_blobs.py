@@ -36,8 +36,8 @@ class Narrow(MemoryRepository):
         self._order = order
 
     @asynccontextmanager
-    async def data_slot(self, size: int = 0) -> AsyncIterator[None]:
-        del size
+    async def data_slot(self, size: int = 0, partner: str = "", of: int = 1) -> AsyncIterator[None]:
+        del size, partner, of
         async with self._window:
             self._order.append(self.registry)
             await anyio.lowlevel.checkpoint()

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from syncer.engine.journal import MemoryJournal
 from syncer.engine.listing import FEW_TAGS, Listing
-from syncer.errors import ServerFailure
-from syncer.events import RepositoryFinished, TagFinished, TagOutcome
+from syncer.engine.runs import Breadth
+from syncer.errors import NotFound, PolicyViolation, ServerFailure, SyncerError
+from syncer.events import EntryFailed, RepositoryFinished, TagFinished, TagOutcome
 from syncer.oci import Digest
 from syncer.oci.referrers import cosign_tags
 from syncer.spec.selection import TagSelection
@@ -21,6 +23,8 @@ from tests.unit.engine.test_runs import ONE, World, filled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from syncer.plan.records import TagRecord
 
 
 class Paged(MemoryRepository):
@@ -34,7 +38,7 @@ class Paged(MemoryRepository):
             if tag in place.late:
                 await place.second_page.wait()
                 if place.breaks_off:
-                    raise ServerFailure(status=500)
+                    raise place.breaks_off
             yield tag
 
 
@@ -45,7 +49,7 @@ class PagedRegistry(MemoryRegistry):
         super().__init__(name)
         self.late: set[str] = set()
         self.second_page = anyio.Event()
-        self.breaks_off = False
+        self.breaks_off: SyncerError | None = None
 
     def repository(self, name: str) -> Paged:
         """Return a repository."""
@@ -124,7 +128,7 @@ async def test_a_signature_on_the_last_page_still_arrives_before_its_image() -> 
 async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() -> None:
     """What was begun by then is given up: nobody knows what was signed. The next run completes it."""
     world, source = paged()
-    source.breaks_off = True
+    source.breaks_off = ServerFailure(status=500)
     source.release_on(world.target, "blob-put")
     with anyio.fail_after(5):
         outcomes = await world.run(ONE)
@@ -132,9 +136,102 @@ async def test_a_list_that_breaks_off_fails_the_repository_and_tags_nothing() ->
     assert isinstance(finished.error, ServerFailure)
     assert {event.outcome for event in outcomes.values()} <= {TagOutcome.CANCELLED}
     assert not world.target.tagged.get("mirror/app")
-    source.breaks_off = False
+    source.breaks_off = None
     await world.run(ONE)
     assert world.target.tagged["mirror/app"] == source.tagged["app"]
+
+
+async def test_a_target_list_that_breaks_off_with_not_found_is_no_empty_repository() -> None:
+    """What was not listed by then is asked for one by one: an immutable tag among it is not written over."""
+    world, source = paged(late=0)
+    target = PagedRegistry("target")
+    world.target = world.registries["target"] = target
+    target.store("mirror/app", images.image(seed="older"), "v011")
+    target.store("mirror/app", images.image(seed="older"), "v000")
+    held = target.tagged["mirror/app"]["v011"]
+    target.late = {"v011"}
+    target.second_page.set()
+    target.breaks_off = NotFound("no such page")
+    await world.run("  - {name: one, from: source/app, to: target/mirror/app, tags: {immutable: [v011]}}\n")
+    assert target.tagged["mirror/app"] == {**source.tagged["app"], "v011": held}
+
+
+@pytest.mark.parametrize("runs", [1, 2], ids=["copied", "in sync"])
+async def test_a_stop_loses_no_note_of_what_was_done(runs: int) -> None:
+    """A tag that was brought, or found, in step is recorded and told, though the run is stopped at that very moment."""
+    world = filled(1)
+    for _ in range(runs - 1):
+        await world.run(ONE)
+    scope = anyio.CancelScope()
+
+    class Full(MemoryJournal):
+        async def record_tag(self, record: TagRecord) -> None:
+            # As the store does when a batch is being written: whoever has something to note waits.
+            if record.tag:
+                scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            await super().record_tag(record)
+
+    world.journal = journal = Full()
+    run = await world.prepare(ONE)
+    with scope:
+        await run.execute()
+    (told,) = world.recorder.of(TagFinished)
+    assert told.outcome is (TagOutcome.IN_SYNC if runs > 1 else TagOutcome.COPIED)
+    (noted,) = (await journal.tags("target/mirror/app", ["v000"])).values()
+    assert noted.outcome is told.outcome
+
+
+@pytest.mark.parametrize("slow", ["target", "other"])
+async def test_the_repositories_of_a_target_that_stalls_leave_room_for_others(slow: str) -> None:
+    """Many more repositories than a run has open at once arrive at one target while the other answers nothing."""
+    world = World()
+    world.registries["other"] = MemoryRegistry("other")
+    quick = world.registries["other" if slow == "target" else "target"]
+    for at in range(20):
+        world.source.store(f"team/app{at}", images.image(layers=1), "v1")
+    is_done = anyio.Event()
+
+    @asynccontextmanager
+    async def gate(_operation: Operation) -> AsyncIterator[None]:
+        await is_done.wait()
+        yield
+
+    @asynccontextmanager
+    async def count(_operation: Operation) -> AsyncIterator[None]:
+        if sum(map(len, quick.tagged.values())) + 1 == 20 and _operation.verb == "put":
+            is_done.set()
+        yield
+
+    world.registries[slow].gate, quick.gate = gate, count
+    entries = [
+        f"  - {{name: to-{name}, from: 'source/team/*', to: '{name}/{{path}}'}}\n" for name in ("target", "other")
+    ]
+    run = await world.prepare("".join(entries), breadth=Breadth(repositories=4))
+    with anyio.fail_after(5):
+        await run.execute()
+    for name in ("target", "other"):
+        assert len(world.registries[name].tagged) == 20
+
+
+async def test_a_catalog_that_no_entry_can_go_on_with_is_left() -> None:
+    """When the source cannot be opened for any of the entries that share its catalog, each fails, and the run ends."""
+
+    class Refusing(World):
+        def repository(self, registry: str, repository: str) -> MemoryRepository:
+            if registry == "source":
+                raise PolicyViolation("it is blocked")
+            return super().repository(registry, repository)
+
+    world = Refusing()
+    for at in range(20):
+        world.source.store(f"team/app{at}", images.image(layers=1), "v1")
+    sync = "".join(
+        f"  - {{name: {name}, from: 'source/team/*', to: '{name}/{{path}}'}}\n" for name in ("target", "other")
+    )
+    with anyio.fail_after(5):
+        await world.run(sync, breadth=Breadth(repositories=4))
+    assert [event.entry for event in world.recorder.of(EntryFailed)] == ["target", "other"]
 
 
 async def test_manifests_are_fetched_ahead_of_blobs() -> None:

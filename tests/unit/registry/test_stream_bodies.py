@@ -33,9 +33,9 @@ async def test_complete() -> None:
 async def test_start() -> None:
     """A body starts when its first bytes are asked for, even if there are none."""
     body = StreamBody(chunks(), 0)
-    assert not body.started.is_set()
+    assert not body.is_started
     assert [part async for part in body] == []
-    assert body.started.is_set()
+    assert body.is_started
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -15,6 +15,7 @@ from syncer.registry.upload.forms import (
     Terms,
     bound_after,
     chunk_size,
+    continuing_form,
     first_form,
     next_form,
     session_form,
@@ -123,3 +124,29 @@ def test_bound_after_a_refusal() -> None:
     """A refused blob says that its size is too much; a refused chunk, that half of it is worth trying."""
     assert bound_after(100 * MIB) == 100 * MIB - 1
     assert bound_after(CHUNK) == CHUNK // 2
+
+
+@pytest.mark.parametrize(
+    ("host", "form", "expected"),
+    [
+        ("registry.example.com", UploadForm.AUTO, UploadForm.STREAM),
+        ("registry.example.com", UploadForm.SINGLE_POST, UploadForm.STREAM),
+        ("registry.example.com", UploadForm.STREAM, UploadForm.STREAM),
+        ("registry.example.com", UploadForm.CHUNKS, UploadForm.CHUNKS),
+        ("registry.example.com", UploadForm.PUT, None),
+        ("ghcr.io", UploadForm.AUTO, None),
+        ("ghcr.io", UploadForm.STREAM, None),
+        ("ghcr.io", UploadForm.CHUNKS, UploadForm.CHUNKS),
+    ],
+)
+def test_the_rest_of_a_blob_goes_out_in_a_patch(host: str, form: UploadForm, expected: UploadForm | None) -> None:
+    """What a session has already is gone on with where the registry puts blobs together, and no setting forbids it."""
+    settings = UploadSettings(form=form)
+    assert expected is continuing_form(10, settings, Terms.of(Capabilities(traits=traits_of(host)), settings))
+
+
+def test_the_rest_goes_out_as_the_registry_was_seen_to_take_it() -> None:
+    """Chunks where a body was too large, or one long PATCH was refused."""
+    assert continuing_form(10, AUTO, Terms(largest_body=9)) is UploadForm.CHUNKS
+    assert continuing_form(10, AUTO, Terms(stream=False)) is UploadForm.CHUNKS
+    assert continuing_form(10, AUTO, Terms(whole_put=False)) is UploadForm.STREAM

@@ -20,6 +20,7 @@ HOME = Origin("https", "reg.io", 443)
         ("/v2/a/blobs/uploads/1?_state=AB%3D%3d+/", "https://reg.io/v2/a/blobs/uploads/1?_state=AB%3D%3d+/"),
         ("1?x=%2F", "https://reg.io/v2/a/blobs/uploads/1?x=%2F"),
         ("https://up.reg.io:8443/x%2fy?sig=a%20b", "https://up.reg.io:8443/x%2fy?sig=a%20b"),
+        ("https://reg.io/a/../b//c;d?x=%2f;y=", "https://reg.io/a/../b//c;d?x=%2f;y="),
         ("//other.io/x", "https://other.io/x"),
         ("/a b?c=ä#part", "https://reg.io/a%20b?c=%C3%A4"),
         ("http://reg.io/v2/u?s=1", "https://reg.io/v2/u?s=1"),

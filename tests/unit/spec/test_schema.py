@@ -46,7 +46,8 @@ def test_the_schema_knows_every_key() -> None:
     assert set(KEYS) == {
         *("version", "state", "registries_conf", "registries", "defaults", "sync"),
         *(f"registries.NAME.{key}" for key in ("host", "layout", "credentials", "tls", "plain_http", "limits")),
-        *(f"registries.NAME.{key}" for key in ("proxy", "trusted_hosts", "upload", "create", "timeouts")),
+        *(f"registries.NAME.{key}" for key in ("proxy", "trusted_hosts", "download", "upload", "create", "timeouts")),
+        *(f"registries.NAME.download.{key}" for key in ("parallel", "large")),
         *(f"registries.NAME.timeouts.{key}" for key in ("connect", "read", "commit", "stall", "slowest")),
         *(f"registries.NAME.upload.{key}" for key in ("form", "chunk")),
         *(f"registries.NAME.credentials.{key}" for key in ("username", "password", "token")),

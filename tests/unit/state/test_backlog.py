@@ -11,7 +11,7 @@ import pytest
 from syncer.errors import StateError, StorageFull
 from syncer.events import TagOutcome
 from syncer.oci.digest import Digest
-from syncer.plan.records import TagRecord
+from syncer.plan.records import TagRecord, UnfinishedUpload
 from syncer.state.backlog import Backlog, Batch
 
 if TYPE_CHECKING:
@@ -191,6 +191,34 @@ async def test_a_failure_wakes_everyone_who_waits() -> None:
             await backlog.put_tag(record(99))
     assert len(errors) == 2
     assert disk.tags == []
+
+
+async def test_an_upload_is_noted_without_waiting() -> None:
+    """Neither a full batch nor one that is being written holds up who notes an upload; a later word replaces it."""
+    disk = Disk(is_free=False)
+    async with running(disk, size=1) as backlog:
+        await backlog.put_tag(record(1))
+        await settle()
+        await backlog.put_tag(record(2))
+        upload = UnfinishedUpload(registry="t", repository="a", digest=ONE, location="u", offset=2)
+        for note in (None, upload):
+            backlog.note_upload("t", "a", ONE, note)
+        disk.free.set()
+    assert [batch.uploads for batch in disk.batches] == [{}, {("t", "a", ONE): upload}]
+
+
+async def test_a_note_after_a_failure_raises_nothing() -> None:
+    """Who notes an upload has bytes to send; that nothing is written any more is told to others."""
+    disk = Disk()
+    disk.failure = StorageFull("no space")
+    backlog = Backlog(disk.commit, size=1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(backlog.run)
+        await backlog.put_tag(record(1))
+        await settle()
+        backlog.note_upload("t", "a", ONE, None)
+        with pytest.raises(StorageFull):
+            await backlog.close()
 
 
 async def test_a_failure_nobody_heard_of_is_raised_on_closing() -> None:

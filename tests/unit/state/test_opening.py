@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from syncer.oci.digest import Digest
 from syncer.plan.records import TagRecord
 from syncer.state import StateStore
 from syncer.state.lock import FileLock
-from syncer.state.schema import APPLICATION_ID
+from syncer.state.schema import APPLICATION_ID, migrate
 from syncer.state.statements import read_migrations
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ def assert_latest(path: Path) -> None:
     """Check that the file has the latest schema."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (read_migrations()[-1].version,)
+
+
+def make_version_3(path: Path) -> None:
+    """Write a file as it was before unfinished uploads were remembered."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, 0, read_migrations()[:3])
+        connection.execute("INSERT INTO challenges VALUES ('https://t.io', 'a', 'https://auth.t.io', 't.io')")
 
 
 async def test_folders_are_made(tmp_path: Path, notebook: Notebook) -> None:
@@ -229,6 +237,50 @@ async def test_a_file_of_version_1_is_brought_up_to_date(path: Path, notebook: N
         await store.record_tag(replace(record(2), outcome=TagOutcome.DEFERRED))
     assert notebook.events == []
     await anyio.to_thread.run_sync(assert_latest, path)
+
+
+async def test_a_file_of_version_3_keeps_what_it_has(path: Path, notebook: Notebook) -> None:
+    """The step that adds unfinished uploads takes nothing away, and finds none in a file from before."""
+    await anyio.to_thread.run_sync(make_version_3, path)
+    async with StateStore.open(path, observer=notebook) as store:
+        assert [one.prefix for one in await store.challenges()] == ["a"]
+        assert await store.unfinished_uploads() == []
+    assert notebook.events == []
+    await anyio.to_thread.run_sync(assert_latest, path)
+
+
+@pytest.mark.parametrize("before", [None, 0o644, 0o666])
+async def test_nobody_else_may_read_the_file(path: Path, notebook: Notebook, before: int | None) -> None:
+    """A new file, one of an older Syncer, and the log of either, can be read by their owner only."""
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    async with StateStore.open(path, observer=notebook) as store:
+        await store.record_tag(record(1))
+        await store.flush()
+        modes = {name.name: stat.S_IMODE(name.stat().st_mode) for name in path.parent.glob("syncer.db*")}
+    del modes["syncer.db.lock"]
+    assert modes == {"syncer.db": 0o600, "syncer.db-wal": 0o600, "syncer.db-shm": 0o600}
+
+
+async def test_who_lets_others_read_it_is_not_overruled(path: Path, notebook: Notebook) -> None:
+    """A mode that was set since, for who watches the state, outlives the next run."""
+    async with StateStore.open(path, observer=notebook):
+        pass
+    path.chmod(0o640)
+    async with StateStore.open(path, observer=notebook):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+async def test_another_programs_file_keeps_its_mode(path: Path, notebook: Notebook) -> None:
+    """What is not Syncer's is left alone, its mode too."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE invoices (x)")
+    path.chmod(0o644)
+    with pytest.raises(StateError, match="another program"):
+        async with StateStore.open(path, observer=notebook):
+            pass
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 async def test_a_folder_in_place_of_the_file(tmp_path: Path, notebook: Notebook) -> None:

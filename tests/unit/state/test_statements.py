@@ -41,7 +41,16 @@ def test_lookups_use_an_index() -> None:
     inner = re.compile(r"SCAN (\(subquery-\d+\)|ranked)")
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0, read_migrations())
-        for name in ("locate", "held", "subset", "tags_named", "tags_after", "record_tag", "record_content"):
+        for name in (
+            "locate",
+            "held",
+            "subset",
+            "tags_named",
+            "tags_after",
+            "record_tag",
+            "record_content",
+            "record_upload",
+        ):
             sql = queries[name]
             for widening in ("digests", "tags"):
                 sql, _ = next(widened(sql, widening, ["x"]))

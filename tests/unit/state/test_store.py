@@ -13,7 +13,7 @@ import pytest
 from syncer.errors import StateError, StorageFull
 from syncer.events import RunStatus, TagOutcome
 from syncer.oci.digest import Digest
-from syncer.plan.records import TagRecord
+from syncer.plan.records import TagRecord, UnfinishedUpload
 from syncer.state import RepositorySummary, StateStore
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ def record(number: int, *, run: str = "run", target: str = "t.io/a", outcome: st
         error="it broke" if outcome == "failed" else "",
         at=float(number + 1),
     )
+
+
+def upload(offset: int = 0, *, repository: str = "a") -> UnfinishedUpload:
+    """Return the record of an upload that is ``offset`` bytes far."""
+    location = f"https://t.io/v2/{repository}/blobs/uploads/u{offset}?_state=s"
+    return UnfinishedUpload(registry="t.io", repository=repository, digest=digest(1), location=location, offset=offset)
 
 
 async def limit_pages(store: StateStore, more: int) -> None:
@@ -359,3 +365,69 @@ class TestEndings:
                 with pytest.raises(StateError, match="reading only"):
                     await action
             assert await store.runs() == []
+
+
+class TestUploads:
+    """Uploads that were begun are found by the next run, for a day."""
+
+    async def test_the_last_word_on_an_upload_counts(self, path: Path, notebook: Notebook) -> None:
+        """How far it is replaces how far it was, and its end takes it away; each repository has its own."""
+        async with StateStore.open(path, observer=notebook, clock=lambda: 1000.0) as store:
+            store.record_upload(upload())
+            store.record_upload(upload(repository="b"))
+            await store.flush()
+            store.record_upload(upload(16 << 40))
+            store.forget_upload("t.io", "b", digest(1))
+        async with StateStore.open(path, observer=notebook, clock=lambda: 1001.0) as store:
+            assert await store.unfinished_uploads() == [replace(upload(16 << 40), at=1000.0)]
+
+    async def test_begun_and_ended_in_one_batch(self, path: Path, notebook: Notebook) -> None:
+        """An upload that ends before it was written leaves nothing behind."""
+        async with StateStore.open(path, observer=notebook) as store:
+            store.record_upload(upload())
+            store.forget_upload("t.io", "a", digest(1))
+            await store.flush()
+            assert await store.unfinished_uploads() == []
+
+    @pytest.mark.parametrize(
+        ("now", "is_found"), [(1000.0, True), (86_400.0 + 1000, True), (86_401.0 + 1000, False), (999.0, False)]
+    )
+    async def test_old_ones_and_those_of_the_future_are_not_asked_for(
+        self, path: Path, notebook: Notebook, now: float, *, is_found: bool
+    ) -> None:
+        """After a day, or before its time (the clock was put back), it is not found, and the next run drops it."""
+        async with StateStore.open(path, observer=notebook, clock=lambda: 1000.0) as store:
+            store.record_upload(upload())
+        async with StateStore.open(path, observer=notebook, clock=lambda: now) as store:
+            assert bool(await store.unfinished_uploads()) is is_found
+            await store.begin_run("spec.yaml")
+        async with StateStore.open(path, observer=notebook, clock=lambda: 1000.0) as store:
+            assert bool(await store.unfinished_uploads()) is is_found
+
+    async def test_a_row_that_is_no_upload_is_passed_over(self, path: Path, notebook: Notebook) -> None:
+        """What somebody else wrote into the file does not end the run."""
+        async with StateStore.open(path, observer=notebook, clock=lambda: 1000.0) as store:
+            await store._database.write(
+                [
+                    (
+                        store._queries["record_upload"],
+                        [
+                            {**row, "repository": "a", "registry": "t.io", "at": 1.0}
+                            for row in (
+                                {"digest": "../x", "location": "http://x", "confirmed": 1},
+                                {"digest": str(digest(1)), "location": b"http://x", "confirmed": 1},
+                                {"digest": str(digest(2)), "location": "http://x", "confirmed": "much"},
+                            )
+                        ],
+                    )
+                ]
+            )
+            assert await store.unfinished_uploads() == []
+
+    async def test_reading_notes_nothing(self, path: Path, notebook: Notebook) -> None:
+        """A file that is open for reading only takes no notes."""
+        async with StateStore.open(path, observer=notebook):
+            pass
+        async with StateStore.read(path) as store:
+            with pytest.raises(StateError, match="reading only"):
+                store.record_upload(upload())

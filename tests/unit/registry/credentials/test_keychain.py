@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from syncer.errors import CredentialsError, InvalidReference
@@ -218,3 +219,29 @@ async def test_a_refused_credential_is_looked_for_again(machine: Machine) -> Non
     renewed = [await keychain.renew(host, "a", refused[0]) for host in ("cloud.io", "file.io", "spec.io")]
     assert renewed == [Basic(username="u", password=secret) for secret in ("new", "new", "old")]
     assert machine.calls("cloud") == ["get", "get"]
+
+
+async def test_who_asks_at_once_shares_one_look(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run begins with many requests at once: the files are looked at once for all of them, and not once for each."""
+    from syncer.registry.credentials import disk  # noqa: PLC0415 - to watch it
+
+    read: list[Any] = []
+    original = disk.read_place
+
+    def watched(place: Any) -> Any:
+        read.append(place)
+        return original(place)
+
+    monkeypatch.setattr(disk, "read_place", watched)
+    machine.write(".docker/config.json", auths("one"))
+    keychain = machine.keychain()
+    found: list[Any] = []
+
+    async def ask(repository: str) -> None:
+        found.append(await keychain.get(HOST, repository))
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(ask, f"team/{number}")
+    assert found == [basic("one")] * 50
+    assert len(read) == 1
