@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from syncer.events import RunStatus, TagFinished, TagOutcome
 from syncer.oci import Digest
+from syncer.telemetry.report import CopiedTag
 from tests.faults.stateful.passing import strike
 from tests.support import images
 from tests.support.faults.injection import Injector
@@ -114,8 +115,8 @@ class _Witness:
 
 
 def _objects() -> int:
-    """Return how many objects of Syncer's there are, but for what is kept here of each tag."""
-    kept = (TagFinished, Digest)
+    """Return how many objects of Syncer's there are, but for those of single tags: they are kept, and in the report."""
+    kept = (TagFinished, CopiedTag, Digest)
     return sum(
         str(type(one).__module__).startswith("syncer.") and not isinstance(one, kept) for one in gc.get_objects()
     )
