@@ -126,10 +126,10 @@ class Worlds(RuleBasedStateMachine):
         """Somebody signs an image, or a part of it, or its signature."""
         self.scenario.attach(repository, tag, seed, part=part, cosign=cosign)
 
-    @rule(repository=repositories, tag=tags)
-    def collect(self, repository: str, tag: str) -> None:
+    @rule(repository=repositories, tag=tags, keeps_blobs=st.booleans())
+    def collect(self, repository: str, tag: str, *, keeps_blobs: bool) -> None:
         """The target loses a tag, and what it held alone."""
-        self.scenario.collect(repository, tag)
+        self.scenario.collect(repository, tag, keeps_blobs=keeps_blobs)
 
     @rule()
     def lose_state(self) -> None:

@@ -183,8 +183,8 @@ class Scenario:
                 self.expected.attach(repository, subject, str(sample.digest))
 
     @_step
-    def collect(self, repository: str, tag: str) -> None:
-        """Delete a tag of the target, and then what no tag there needs."""
+    def collect(self, repository: str, tag: str, *, keeps_blobs: bool = False) -> None:
+        """Delete a tag of the target, and then what no tag there needs; or only the manifests of that."""
         held = self.target.repository(repository)
         if tag not in held.tags:
             return
@@ -199,7 +199,8 @@ class Scenario:
                     kept.add(digest)
                     waiting += held.manifests[digest].links() if digest in held.manifests else ()
                     waiting += [entry["digest"] for entry in held.referrers(digest)]
-            for digest in sorted((held.manifests.keys() | held.blobs.keys()) - kept):
+            lost = held.manifests.keys() if keeps_blobs else held.manifests.keys() | held.blobs.keys()
+            for digest in sorted(lost - kept):
                 held.drop(digest)
 
     @_step
