@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from syncer.content import ReferrerLister, is_able
 from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import Flights, run_all
-from syncer.errors import DigestMismatch, NotFound, Side, SizeExceedsLimit
+from syncer.errors import Denied, DigestMismatch, NotFound, Side, SizeExceedsLimit
 from syncer.events import ManifestPushed
 from syncer.oci.referrers import cosign_tags, fallback_tag
 from syncer.oci.subset import subset
@@ -196,10 +196,10 @@ class ImageCopier:
         subjects = [top.digest, *walk.fresh] if is_original else list(walk.fresh)
         companions = await self._find_companions(subjects, walk)
         if companions:
-            await self._push(top, "", walk)
+            await self._push(top, "", walk, is_top=True)
             await self._copy_companions(companions, walk)
         if tag or not companions:
-            await self._push(top, tag, walk)
+            await self._push(top, tag, walk, is_top=True)
         await self._settle([top.digest, *walk.fresh])
 
     async def copy_companions(self, digest: Digest) -> int:
@@ -320,6 +320,7 @@ class ImageCopier:
 
     async def _copy_companion(self, companion: _Companion, walk: _Walk, depth: int) -> None:
         if companion.link:
+            await self._confirm(companion.link.digest)
             await self._copy_manifest(companion.link, walk, depth)
             return
         # A tag of cosign's points to an image of its own, which may be signed in turn.
@@ -330,10 +331,27 @@ class ImageCopier:
         self.companions_seen.add(companion.tag)
         walk.fresh[manifest.digest] = None
 
+    async def _confirm(self, digest: Digest) -> None:
+        """Ask for a referrer that an earlier run has brought.
+
+        Nothing links to it: the registry would not say that it is gone, as it does of a manifest's links.
+        """
+        if self.options.recheck or digest in self._written or not self._holdings.holds(self._target.repository, digest):
+            return
+        try:
+            with blamed_on(Side.TARGET):
+                await self._target.resolve(digest)
+        except (Denied, NotFound):
+            await self._blobs.doubt(self._target.repository, [digest])
+
     # ------------------------------------------------------------------ writing
 
-    async def _push(self, manifest: Manifest, tag: str, walk: _Walk) -> None:
-        """Write ``manifest``; when the registry misses what was known to be there, bring that and write again."""
+    async def _push(self, manifest: Manifest, tag: str, walk: _Walk, *, is_top: bool = False) -> None:
+        """Write ``manifest``; when the registry misses what was known to be there, bring that and write again.
+
+        What is brought again may have lost its referrers, too. They are looked for where the manifest ``is_top``:
+        nobody waits for it who holds a flight.
+        """
         for repair in range(MAX_REPAIRS + 1):
             try:
                 with blamed_on(Side.TARGET):
@@ -345,7 +363,11 @@ class ImageCopier:
                 if repair == MAX_REPAIRS or not links:
                     raise
                 # Some registries name one at a time: who has to be told twice looks at everything.
+                known = len(walk.fresh)
                 await self._repair(missing if missing and repair == 0 else links, walk)
+                if is_top:
+                    lost = await self._find_companions(list(walk.fresh)[known:], walk)
+                    await self._copy_companions(lost, walk)
         self._written[manifest.digest] = tuple(child.digest for child in manifest.manifests)
         if len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)

@@ -230,6 +230,10 @@ class AuthMemory:
             return False
         else:
             self._suspects.discard(asked[0].resource if asked else ("", ""))
+            # Its time is over, or it was taken back: those that were fetched before it are no better.
+            held = self._tokens[_resource(asked)]
+            for older in held[: held.index(token)]:
+                self._drop(older.header)
         self._drop(used)
         return True
 

@@ -279,7 +279,8 @@ class UploadSession:
                 return False
         except RegistryError:
             return False
-        self._close()
+        # Either the answer to the commit was lost, or the blob was there before and the session is still open.
+        await self.abort()
         return True
 
     async def _is_found(self) -> bool:

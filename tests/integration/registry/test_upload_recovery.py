@@ -105,11 +105,11 @@ async def test_many_cuts_one_session() -> None:
 
 
 async def test_a_lost_answer_to_the_commit() -> None:
-    """A HEAD finds the blob, and nothing is sent again."""
+    """A HEAD finds the blob, nothing is sent again, and a session that may be open yet is deleted."""
     target = Target(trouble={"PUT": ["lose"]})
     async with pair(target) as (server, it):
         await push(it, Source(DATA))
-    assert methods(server.lines) == "POST PATCH PATCH PATCH PATCH PUT HEAD"
+    assert methods(server.lines) == "POST PATCH PATCH PATCH PATCH PUT HEAD DELETE"
 
 
 async def test_a_commit_that_was_not_made_is_made_again() -> None:

@@ -199,7 +199,7 @@ async def test_lost_answer_is_looked_after() -> None:
     registry = Registry(put=["lose"])
     async with scripted(registry.handle) as server, connected(server.address) as it:
         await push(it)
-    assert [MOUNT, put(1), HEAD] == server.lines
+    assert [MOUNT, put(1), HEAD, delete(1)] == server.lines
 
 
 async def test_cut_upload_starts_over() -> None:

@@ -341,9 +341,26 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
             # Nothing more is sent there in this run, not even that.
             closed.add(entry.site)
             opened = {name: change for name, change in opened.items() if change.site != entry.site}
+    resting = _resting(history, course)
     for change in opened.values():
+        if change.site in resting:
+            continue
         text = f"{change.site}/{change.repository}: {change.name} was left open"
         yield Violation(invariant="I8", text=text, number=change.number)
+
+
+def _resting(history: History, course: Course) -> set[str]:
+    """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait."""
+    if course.report is None or course.report.status is not RunStatus.INTERRUPTED or course.until is not None:
+        return set()
+    now = history.clock()
+    return {
+        exchange.site
+        for exchange in _exchanges(history, course)
+        if exchange.pause is not None
+        and exchange.is_delivered
+        and (exchange.ended_at or 0.0) + _binding(exchange) > now
+    }
 
 
 def agreement(history: History, course: Course) -> Iterator[Violation]:

@@ -1,0 +1,75 @@
+"""Uploads that are not needed any more are deleted, whatever the registry is busy with (invariant I8)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import anyio
+from aiohttp import web
+
+from syncer.events import RunStatus
+from syncer.registry import RegistryClient, RegistrySettings
+from tests.support import images
+from tests.support.faults import exchanges
+from tests.support.faults.injection import Injector
+from tests.support.faults.model import Model
+from tests.support.faults.syncing import spec_of, synced
+from tests.support.faults.virtual_time import virtually
+from tests.support.observing import Recorder
+from tests.support.personalities.history import Step
+from tests.support.personalities.internet import Internet
+from tests.support.scripted import Clock, Connected, Keys, scripted
+from tests.support.uploading import Source, Target, methods, push
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTRY = "name: e, from: source/app, to: target/app"
+
+
+def test_a_blob_that_is_there_already(tmp_path: Path) -> None:
+    """A commit fails, and the blob is there from before: what was sent once more is deleted."""
+    internet = Internet()
+    # Without mounts, a blob that is there is sent again by a recheck.
+    source, target = Model(internet, "source.example"), Model(internet, "target.example", mounts=False)
+    source.keep("app", images.image(layers=1), "v1")
+
+    async def main() -> RunStatus:
+        async with internet.running():
+            spec = spec_of({"source": source, "target": target}, ENTRY)
+            await synced(internet, spec, tmp_path)
+            Injector(internet).at(Step.PUT, exchanges.REQUEST_TIMEOUT, times=None)
+            return (await synced(internet, spec, tmp_path, recheck=True)).status
+
+    assert virtually(main()) is RunStatus.DONE
+    assert not internet.violations
+    assert not target.sessions
+
+
+def test_a_registry_that_is_busy_with_others() -> None:
+    """Who has to wait for its turn to delete a session deletes it when it comes, however long others have taken."""
+    target = Target(trouble={"PUT": [web.Response(status=405)]})
+
+    async def main() -> str:
+        async def hold() -> None:
+            # As a request that is not answered would.
+            async with client.limits.request(data=False):
+                await anyio.sleep(60)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "PUT" and not holding:
+                holding.append(asyncio.create_task(hold()))
+            return await target.handle(request)
+
+        holding: list[asyncio.Task[None]] = []
+        clock = asyncio.get_running_loop().time
+        async with scripted(handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True, connections=1)
+            client = RegistryClient(settings, Keys(), Recorder(), clock=clock)
+            async with client:
+                await push(Connected(client, Clock(), Recorder()), Source(b"again"))
+            await asyncio.gather(*holding)
+            return methods(server.lines)
+
+    assert virtually(main()) == "POST PUT DELETE POST PATCH PUT"

@@ -1,0 +1,40 @@
+"""Many tags and random faults of all kinds: none is lost, and nothing false is said of any."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tests
+from tests.faults.load import Load
+from tests.support.faults.virtual_time import virtually
+
+
+def test_a_budget_is_what_a_sync_without_faults_costs() -> None:
+    """The budget that faults are added to is not a loose one."""
+    outcome = virtually(Load(60).run(0.0, 1))
+    assert outcome.is_as_promised, str(outcome)
+    assert not outcome.faults
+    assert 0.75 * outcome.budget < outcome.requests <= outcome.budget
+
+
+@pytest.mark.timeout(300)
+def test_hundreds_of_tags() -> None:
+    """300 tags through faults at every fiftieth request."""
+    outcome = virtually(Load(300).run(0.02, 1))
+    assert outcome.is_as_promised, "\n".join([str(outcome), *outcome.violations])
+    assert outcome.faults.total() > 50
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_ten_thousand_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    """10,000 tags through faults at every hundredth request; prints what came of it."""
+    command = [sys.executable, "-m", "tests.faults.load", "--tags", "10000", "--rate", "0.01"]
+    done = subprocess.run(command, cwd=Path(tests.__path__[0]).parent, capture_output=True, text=True, check=False)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{done.stdout}")
+    assert done.returncode == 0, done.stdout + done.stderr

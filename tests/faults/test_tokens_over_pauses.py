@@ -1,0 +1,36 @@
+"""A registry pauses everybody for longer than its tokens hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from syncer.events import RunStatus
+from tests.support import images
+from tests.support.faults import exchanges
+from tests.support.faults.injection import Injector
+from tests.support.faults.model import Model
+from tests.support.faults.syncing import synced_between
+from tests.support.faults.virtual_time import virtually
+from tests.support.personalities.history import Step
+from tests.support.personalities.internet import Internet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENTRY = "name: e, from: source/app, to: target/app"
+
+
+def test_who_has_waited_shows_a_token_that_is_good_now(tmp_path: Path) -> None:
+    """After a pause of five minutes hardly anybody comes with a token from before: only who was about to leave."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example", tokens=True)
+    for number in range(12):
+        source.keep("app", images.image(seed=number, layers=2, size=300), f"v{number}")
+    injector = Injector(internet)
+    for nth in (10, 20):
+        injector.at(Step.POST, exchanges.TOO_MANY_ABSURD, nth=nth)
+    report = virtually(synced_between(internet, {"source": source, "target": target}, [ENTRY], tmp_path))
+    assert report.status is RunStatus.DONE
+    assert not internet.violations
+    refused = [str(seen) for seen in internet.seen if seen.status == 401 and "Authorization" in seen.headers]
+    assert len(refused) < 6, refused
