@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, help="how often everything is measured (5)")
     parser.add_argument("--growth-rounds", type=_positive, default=1, help="the same for W7 (%(default)s)")
     parser.add_argument("--scale", type=float, help="a part of the size of everything (1.0)")
+    parser.add_argument("--brief", action="store_true", help="leave out the tools that take minutes at each round")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, twice: minutes, and no more")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes (benchmarks/results)"
@@ -104,6 +106,8 @@ def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Me
     for name in options.workloads:
         for make in _MAKERS.get(name, ()):
             workload = make(options.scale)
+            if options.brief:
+                workload = replace(workload, once=())
             parts += [_part(workload, part) for part in workload.parts]
             measurements += _rounds(workload, options.rounds)
         if name == "W7":
