@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 from anyio import to_thread
 
 from syncer.cli.exits import code_of_report
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from syncer.server import RequestRecord
     from syncer.telemetry.report import Report
 
+#: Rounds of the loop.
+_MOMENT = 20
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -83,6 +86,7 @@ class LayoutJudge:
         self._whole: dict[str, set[str]] = {}
         self._due: set[str] = set()
         self._is_due = anyio.Event()
+        self._looking = anyio.Lock()
         self.problems: list[str] = []
 
     def answered(self, record: RequestRecord) -> None:
@@ -112,7 +116,9 @@ class LayoutJudge:
         assert not self.problems, "\n".join(self.problems)
 
     async def settled(self) -> None:
-        """Judge what is due, now."""
+        """Judge what is due, now; a server tells of a request a moment after its answer has gone out."""
+        for _ in range(_MOMENT):
+            await anyio.lowlevel.checkpoint()
         await self._judge()
 
     async def _watch(self) -> None:
@@ -122,9 +128,11 @@ class LayoutJudge:
             await self._judge()
 
     async def _judge(self) -> None:
-        due, self._due = self._due, set()
-        for repository in due:
-            self.problems += await to_thread.run_sync(self._holes, repository)
+        # Who wants to know waits for a look that is under way, too.
+        async with self._looking:
+            due, self._due = self._due, set()
+            for repository in due:
+                self.problems += await to_thread.run_sync(self._holes, repository)
 
     def _holes(self, repository: str) -> list[str]:
         layout = self._root / repository
