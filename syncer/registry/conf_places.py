@@ -50,5 +50,10 @@ def conf_places(environ: Mapping[str, str], home: Path, etc: Path, named: Path |
 
 
 def is_without_rules(raw: bytes) -> bool:
-    """Tell whether a file is empty or all comments, as some distributions deliver it."""
-    return all(not line or line.startswith(b"#") for line in map(bytes.strip, raw.splitlines()))
+    """Tell whether a file has no ``[[registry]]`` table for certain, as those that distributions deliver.
+
+    They are comments mostly, and short names. A key can be spelled with escapes (TOML 1.0 "Keys"), which only
+    the parser undoes; and version 1 of the format, which has ``[registries.…]``, is for the parser to refuse.
+    """
+    lines = [line for line in map(bytes.strip, raw.splitlines()) if not line.startswith(b"#")]
+    return not any(b"registry" in line or b"\\" in line or b"registries" in line.split(b".")[0] for line in lines)

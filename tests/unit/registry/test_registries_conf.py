@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncer.errors import SpecError
-from syncer.registry.conf_places import ConfPlaces, conf_places
+from syncer.registry.conf_places import ConfPlaces, conf_places, is_without_rules
 from syncer.registry.registries_conf import (
     Mirror,
     PullFrom,
@@ -258,3 +258,22 @@ def test_a_named_file_takes_their_place() -> None:
     assert (by_variable.named, by_variable.usual) == (Path("/a.conf"), ())
     assert by_variable.folders == (SYSTEM / "registries.conf.d", Path("/x/containers/registries.conf.d"))
     assert conf_places(variable, HOME, ETC, Path("/b.conf")) == ConfPlaces(named=Path("/b.conf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_without"),
+    [
+        ("", True),
+        ("# [[registry]]\n  # prefix = 'a'\n", True),
+        ('[aliases]\n"alpine" = "docker.io/library/alpine"\n', True),
+        ("[registries.search]\nregistries = ['a']\n", False),
+        ("[[registry]]\nprefix = 'a.example'\n", False),
+        ("[[ registry ]]\n", False),
+        ('"registry" = []\n', False),
+        ('[["\\u0072egistry"]]\nprefix = "a.example"\n', False),
+        ("[[registry\n", False),
+    ],
+)
+def test_files_that_need_no_parser(text: str, is_without: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """What has no table of rules for certain is not parsed; what may have one is, however it is spelled."""
+    assert is_without_rules(text.encode()) is is_without
