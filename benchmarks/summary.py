@@ -94,8 +94,10 @@ class Section:
 
     @property
     def peers(self) -> list[Row]:
-        """The other tools."""
-        return [row for row in self.rows if row.peer != REFERENCE and not row.is_yardstick and not row.tags]
+        """The other tools; Syncer with other settings is none."""
+        return [
+            row for row in self.rows if not row.peer.startswith(REFERENCE) and not row.is_yardstick and not row.tags
+        ]
 
     @property
     def best_peer(self) -> Row | None:

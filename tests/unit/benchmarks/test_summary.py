@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import table
-from benchmarks.summary import Section, from_text, summarize, to_text
+from benchmarks.summary import Row, Section, from_text, summarize, to_text
 
 
 def measurement(
@@ -201,3 +201,11 @@ def test_what_was_published_before_stays() -> None:
     again = summarize([document(measurement("syncer run", 3.0), when="wednesday")], after)
     assert [(section.key, section.when) for section in again.sections] == [("W1", "wednesday"), ("W4", "tuesday")]
     assert [run["when"] for run in again.runs] == ["tuesday", "wednesday"]
+
+
+def test_syncer_with_other_settings_is_no_peer() -> None:
+    """Whom Syncer is compared with is somebody else."""
+    names = ("syncer run", "syncer run, 4 connections", "skopeo copy")
+    rows = [Row(peer=name, wall=[1.0], cpu=[1.0], memory=1) for name in names]
+    section = Section(key="W8", title="t", when="then", rows=rows)
+    assert [row.peer for row in section.peers] == ["skopeo copy"]
