@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from benchmarks.measure import Measurement
     from benchmarks.workloads import Part, Workload
 
-_GROWTH = (1_000, 10_000, 100_000)
 #: What else this program does, by its first argument.
 _COMMANDS = ("publish", "profile", "sweep")
 
@@ -40,6 +39,7 @@ _MAKERS: dict[str, tuple[Callable[[float], Workload], ...]] = {
     "W6": (lambda scale: workloads.large_images(_scaled(20, scale), 50_000_000),),
     "W8": (lambda scale: workloads.bounded_connections(max(64 << 20, _scaled(128 << 20, scale)), rate=20_000_000.0),),
 }
+_GROWTHS = {growing.key: growing for growing in growth.GROWTHS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,10 +79,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=f"Also: python -m benchmarks {'|'.join(_COMMANDS)} --help",
     )
     parser.add_argument(
-        "workloads", nargs="*", metavar="W", help=f"{', '.join(_MAKERS)} or W7 (all; W2 is measured with W1)"
+        "workloads", nargs="*", metavar="W", help=f"{', '.join([*_MAKERS, *_GROWTHS])} (all; W2 is measured with W1)"
     )
     parser.add_argument("--rounds", type=_positive, help="how often everything is measured (5)")
-    parser.add_argument("--growth-rounds", type=_positive, default=1, help="the same for W7 (%(default)s)")
+    parser.add_argument(
+        "--growth-rounds", type=_positive, default=1, help=f"the same for {' and '.join(_GROWTHS)} (%(default)s)"
+    )
     parser.add_argument("--scale", type=float, help="a part of the size of everything (1.0)")
     parser.add_argument("--brief", action="store_true", help="leave out the tools that take minutes at each round")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, twice: minutes, and no more")
@@ -90,8 +92,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--out", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes (benchmarks/results)"
     )
     options = parser.parse_args(arguments)
-    options.workloads = options.workloads or [*_MAKERS, "W7"]
-    if unknown := set(options.workloads) - {*_MAKERS, "W7"}:
+    options.workloads = options.workloads or [*_MAKERS, *_GROWTHS]
+    if unknown := set(options.workloads) - {*_MAKERS, *_GROWTHS}:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.scale = options.scale or (0.1 if options.quick else 1.0)
@@ -110,9 +112,9 @@ def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Me
                 workload = replace(workload, once=())
             parts += [_part(workload, part) for part in workload.parts]
             measurements += _rounds(workload, options.rounds)
-        if name == "W7":
-            parts += [{"key": "W7", "title": step.title, "moves": step.is_first} for step in growth.STEPS]
-            measurements += _growth(options.scale, options.growth_rounds)
+        if growing := _GROWTHS.get(name):
+            parts += [{"key": name, "title": step.title, "moves": step.is_first} for step in growing.steps]
+            measurements += _growth(growing, options.scale, options.growth_rounds)
     return parts, measurements
 
 
@@ -157,15 +159,15 @@ def _rounds(workload: Workload, rounds: int, *, tell: bool = True) -> list[Measu
     return sorted(measurements, key=lambda one: (parts.index(one.workload), order.index(one.peer), one.round))
 
 
-def _growth(scale: float, rounds: int) -> list[Measurement]:
+def _growth(growing: growth.Growth, scale: float, rounds: int) -> list[Measurement]:
     found: list[Measurement] = []
     for number in range(rounds):
-        for tags in _GROWTH:
+        for size in growing.sizes:
             with tempfile.TemporaryDirectory(prefix="syncer-bench-", dir=workloads.in_memory()) as name:
-                for measurement in growth.measure(_scaled(tags, scale), number, Path(name)):
+                for measurement in growth.measure(growing, _scaled(size, scale), number, Path(name)):
                     _tell(f"{measurement.peer}: {measurement.workload}", measurement)
                     found.append(measurement)
-    return sorted(found, key=lambda one: (one.facts["tags"], one.round))
+    return sorted(found, key=lambda one: (one.facts["amount"], one.round))
 
 
 def _tell(what: str, measurement: Measurement) -> None:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -28,14 +28,16 @@ from syncer.oci.manifest import Manifest
 from syncer.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from benchmarks.servers import Server
-    from syncer.content import Source, Target
+    from syncer.content import Target
     from syncer.events import Event
 
-#: Images that are pushed, or checked, at once.
+T = TypeVar("T")
+
+#: Images that are pushed, or checked, at once in a repository, and repositories.
 _WIDTH = 8
 _PIECE = 16 * 1024 * 1024
 #: Bytes from which on it is cheaper to make a blob again than to keep it.
@@ -117,18 +119,18 @@ def image(tag: str, layers: Sequence[Blob], **annotations: str) -> Image:
 def fill(server: Server, repositories: Iterable[Repository]) -> None:
     """Push the repositories to ``server``."""
 
+    async def push(opened: Opened, repository: Repository) -> None:
+        reference = Reference(registry=server.direct, repository=repository.name)
+        target = await opened.target(reference, _reach(server))
+        # What they share is there once the first of them is.
+        first, *others = repository.images
+        await _push(target, first, frozenset())
+        there = frozenset(blob.descriptor.digest for blob in first.blobs)
+        await _side_by_side(others, lambda image: _push(target, image, there))
+
     async def push_all() -> None:
         async with _opened() as opened:
-            for repository in repositories:
-                reference = Reference(registry=server.direct, repository=repository.name)
-                target = await opened.target(reference, _reach(server))
-                # What they share is there once the first of them is.
-                first, *others = repository.images
-                await _push(target, first, frozenset())
-                there = frozenset(blob.descriptor.digest for blob in first.blobs)
-                async with anyio.create_task_group() as group:
-                    for at in range(_WIDTH):
-                        group.start_soon(_push_some, target, others[at::_WIDTH], there)
+            await _side_by_side(list(repositories), partial(push, opened))
 
     anyio.run(push_all)
 
@@ -136,22 +138,29 @@ def fill(server: Server, repositories: Iterable[Repository]) -> None:
 def count_wrong(server: Server, repositories: Iterable[Repository]) -> int:
     """Return how many tags of ``server`` are missing, unexpected, or not the image they should be."""
 
-    async def count() -> int:
-        wrong = 0
-        async with _opened() as opened:
-            for repository in repositories:
-                reference = Reference(registry=server.direct, repository=repository.name)
-                source = await opened.source(reference, _reach(server))
-                wanted = {one.tag: one.manifest.digest for one in repository.images}
-                tags = [tag async for tag in source.tags()]
-                found: dict[str, Digest] = {}
-                async with anyio.create_task_group() as group:
-                    for at in range(_WIDTH):
-                        group.start_soon(_resolve_some, source, tags[at::_WIDTH], found)
-                wrong += sum(found.get(tag) != wanted.get(tag) for tag in found.keys() | wanted.keys())
-        return wrong
+    async def count(opened: Opened, repository: Repository) -> int:
+        reference = Reference(registry=server.direct, repository=repository.name)
+        source = await opened.source(reference, _reach(server))
+        wanted = {one.tag: one.manifest.digest for one in repository.images}
+        found: dict[str, Digest] = {}
 
-    return anyio.run(count)
+        async def resolve(tag: str) -> None:
+            found[tag] = (await source.resolve(tag)).digest
+
+        await _side_by_side([tag async for tag in source.tags()], resolve)
+        return sum(found.get(tag) != wanted.get(tag) for tag in found.keys() | wanted.keys())
+
+    async def count_all() -> int:
+        counts: list[int] = []
+        async with _opened() as opened:
+
+            async def add(repository: Repository) -> None:
+                counts.append(await count(opened, repository))
+
+            await _side_by_side(list(repositories), add)
+        return sum(counts)
+
+    return anyio.run(count_all)
 
 
 @asynccontextmanager
@@ -164,14 +173,16 @@ def _reach(server: Server) -> Reach:
     return Reach(plain_http=server.ca is None, ca=str(server.ca or ""))
 
 
-async def _push_some(target: Target, some: Sequence[Image], there: AbstractSet[Digest]) -> None:
-    for one in some:
-        await _push(target, one, there)
+async def _side_by_side(things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Do the work for each thing, some of them at once."""
 
+    async def some(ours: Sequence[T]) -> None:
+        for thing in ours:
+            await work(thing)
 
-async def _resolve_some(source: Source, tags: Sequence[str], found: dict[str, Digest]) -> None:
-    for tag in tags:
-        found[tag] = (await source.resolve(tag)).digest
+    async with anyio.create_task_group() as group:
+        for at in range(min(_WIDTH, len(things))):
+            group.start_soon(some, things[at::_WIDTH])
 
 
 async def _push(target: Target, one: Image, there: AbstractSet[Digest]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import table
 from benchmarks.chart import Series, chart
+from benchmarks.growth import GROWTHS
 from benchmarks.summary import Row, Section, Summary, from_text, summarize, to_text
 
 if TYPE_CHECKING:
@@ -32,13 +33,12 @@ _NOTHING = "Not measured yet."
 _SHOWN = 15
 _FLOOR = "How much faster than skopeo any client could have been here, its own work done for free:"
 
-#: What is drawn of W7: a file's name, a title, the unit, and a row's number.
-_GROWTH: tuple[tuple[str, str, str, Callable[[Row], float]], ...] = (
-    ("seconds", "Seconds by number of tags", "seconds", lambda row: median(row.wall)),
-    ("requests", "Requests by number of tags", "requests, both sides",
-     lambda row: table.total(row.source) + table.total(row.target)),
-    ("memory", "Peak memory by number of tags", "MB", lambda row: row.memory / 1_000_000),
-)  # fmt: skip
+#: What is drawn of a growth: a file's name, a title, the unit, and a row's number.
+_DRAWN: tuple[tuple[str, str, str, Callable[[Row], float]], ...] = (
+    ("seconds", "Seconds", "seconds", lambda row: median(row.wall)),
+    ("requests", "Requests", "requests, both sides", lambda row: table.total(row.source) + table.total(row.target)),
+    ("memory", "Peak memory", "MB", lambda row: row.memory / 1_000_000),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,8 +103,7 @@ def _block(name: str, summary: Summary) -> str:
     if not sections:
         return _NOTHING
     parts = [_section(section) for section in sections]
-    if name == "W7":
-        parts += [f"![{title}]({CHARTS.name}/{file}.svg)" for file, title, _, _ in _GROWTH]
+    parts += [f"![{title}]({CHARTS.name}/{file})" for file, (title, *_) in _growths(name, sections).items()]
     return "\n\n".join(parts)
 
 
@@ -162,15 +161,32 @@ def _charts(summary: Summary) -> Iterator[tuple[Path, str]]:
             for section in sections
         ]
         yield CHARTS / f"{file}.svg", chart(title, "requests at once", "seconds", swept, is_growth=False)
-    growth = [section for section in _of(summary, "W7") if section.rows]
-    if not growth:
-        return
-    for name, title, unit, number in _GROWTH:
-        series = [
-            Series(name=section.title.removeprefix("W7: "), points=[(row.tags, number(row)) for row in section.rows])
-            for section in growth
-        ]
-        yield CHARTS / f"{name}.svg", chart(title, "tags", unit, series)
+    for growth in GROWTHS:
+        for file, drawn in _growths(growth.key, _of(summary, growth.key)).items():
+            yield CHARTS / file, chart(*drawn)
+
+
+def _growths(key: str, sections: Sequence[Section]) -> dict[str, tuple[str, str, str, list[Series]]]:
+    """Return the charts of a growth by file: title, axes and lines; none of what did not grow, or was not measured."""
+    growth = next((one for one in GROWTHS if one.key == key), None)
+    measured = [section for section in sections if section.rows]
+    if growth is None or not measured:
+        return {}
+    return {
+        f"{growth.noun}-{file}.svg": (
+            f"{title} by number of {growth.noun}",
+            growth.noun,
+            unit,
+            [
+                Series(
+                    name=section.title.removeprefix(f"{key}: "),
+                    points=[(row.amount, number(row)) for row in section.rows],
+                )
+                for section in measured
+            ],
+        )
+        for file, title, unit, number in _DRAWN
+    }
 
 
 def _sweeps(summary: Summary) -> Iterator[tuple[str, str, list[Section]]]:

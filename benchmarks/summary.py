@@ -28,7 +28,7 @@ class Row:
 
     ``memory`` is the most of all rounds; ``sent`` and ``taken`` are bytes that the source sent and the
     target took. ``served`` are the CPU seconds that the registries spent, and ``started`` those of the tool
-    for something tiny, round by round. Where rows differ in what was to be done, ``tags`` is how many there
+    for something tiny, round by round. Where rows differ in what was to be done, ``amount`` is how many there
     were, and the least number of requests is the row's own.
     """
 
@@ -42,7 +42,7 @@ class Row:
     target: Mapping[str, float] = field(default_factory=dict)
     sent: int = 0
     taken: int = 0
-    tags: int = 0
+    amount: int = 0
     least_source: int = 0
     least_target: int = 0
 
@@ -96,7 +96,7 @@ class Section:
     def peers(self) -> list[Row]:
         """The other tools; Syncer with other settings is none."""
         return [
-            row for row in self.rows if not row.peer.startswith(REFERENCE) and not row.is_yardstick and not row.tags
+            row for row in self.rows if not row.peer.startswith(REFERENCE) and not row.is_yardstick and not row.amount
         ]
 
     @property

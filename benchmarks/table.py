@@ -16,7 +16,7 @@ ADAPTIVE = "adaptive"
 
 _MEGA = 1_000_000
 _SWEEP = ("at once", "wall s", "min..max", "x of best fixed", "CPU s", "registries CPU s", "peak MB")
-_GROWTH = ("", "wall s", "min..max", "ms/tag", "CPU s", "peak MB", "source", "least", "target", "least")
+_GROWTH = ("", "wall s", "min..max", "ms each", "CPU s", "peak MB", "source", "least", "target", "least")
 _GLANCE = ("", "Syncer s", "best of skopeo", "s", "x", "Syncer's requests", "least")
 _REACH = ("", "floor s", "compared with", "its s", "x of Syncer", "x at the floor")
 
@@ -169,7 +169,7 @@ _COLUMNS = (
 def _rows(section: Section) -> list[Cells]:
     if section.key == SWEEP:
         return [_SWEEP, *_sweep(section)]
-    if any(row.tags for row in section.rows):
+    if any(row.amount for row in section.rows):
         return [_GROWTH, *(_growth(row) for row in section.rows)]
     own = section.own or section.rows[0]
     columns = [column for column in _COLUMNS if _is_known(column, section)]
@@ -221,7 +221,7 @@ def _growth(row: Row) -> Cells:
         row.peer,
         f"{wall:.2f}",
         _range(row.wall),
-        f"{1000 * wall / row.tags:.3f}",
+        f"{1000 * wall / row.amount:.3f}",
         f"{median(row.cpu):.2f}",
         f"{row.memory / _MEGA:.0f}",
         f"{total(row.source):,.0f}",

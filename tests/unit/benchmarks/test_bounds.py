@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import workloads
-from benchmarks.growth import STEPS
+from benchmarks.growth import GROWTHS
 
 
 def test_first_sync_and_again() -> None:
@@ -38,10 +38,17 @@ def test_large_images_take_what_their_bytes_take() -> None:
 
 def test_growth_counts_pages() -> None:
     """The embedded registry lists 10,000 tags in a page; with their digests the pages are all there is to ask."""
-    first, again, listed = STEPS
+    first, again, listed = GROWTHS[0].steps
     assert (first.bound(25_000).source, first.bound(25_000).target) == (3 + 25_000 + 2, 1 + 4 + 25_000)
     assert (again.bound(25_000).source, again.bound(25_000).target) == (25_003, 25_003)
     assert (listed.bound(25_000).source, listed.bound(25_000).target) == (3, 3)
+
+
+def test_growth_in_repositories_counts_lists_and_mounts() -> None:
+    """Each repository is listed, and its only tag looked for; what they share is streamed once and mounted."""
+    first, again = GROWTHS[1].steps
+    assert (first.bound(3).source, first.bound(3).target) == (1 + 3 + 3 + 2, 3 + 4 + 2 * 2 + 3)
+    assert (again.bound(3).source, again.bound(3).target) == (1 + 3 + 3, 3)
 
 
 def test_many_processes_only_where_round_trips_are_long() -> None:

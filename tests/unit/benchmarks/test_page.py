@@ -76,15 +76,19 @@ def test_growth_is_drawn() -> None:
             memory=10**7,
             source={"tags": 1},
             target={"tags": 1},
-            tags=tags,
+            amount=tags,
         )
         for tags in (10, 100, 1000)
     ]
     section = Section(key="W7", title="W7: first sync", when="then", rows=rows)
     files = files_of(Summary(sections=[section]), PLACE.format("W7"))
-    assert {path.name for path in files if path.suffix == ".svg"} == {"seconds.svg", "requests.svg", "memory.svg"}
+    assert {path.name for path in files if path.suffix == ".svg"} == {
+        "tags-seconds.svg",
+        "tags-requests.svg",
+        "tags-memory.svg",
+    }
     assert files[PAGE].count("![") == 3
-    assert "first sync" in files[CHARTS / "seconds.svg"]
+    assert "first sync" in files[CHARTS / "tags-seconds.svg"]
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,7 @@ def test_a_summary_is_read_as_it_was_written() -> None:
     """Nothing is lost on the way through the file."""
     summary = summarize(
         [
-            document(measurement("syncer run", 1.0, tags=10, least_source=7, least_target=8)),
+            document(measurement("syncer run", 1.0, amount=10, least_source=7, least_target=8)),
             document(measurement("syncer run", 1.0, served=0.5, started=0.1), key="W3"),
         ]
     )
