@@ -64,7 +64,8 @@ def closing_sentence(report: Report) -> str:
     totals = report.totals
     took = format_duration(report.seconds)
     if report.status is RunStatus.INTERRUPTED:
-        return f"Stopped after {took}: {_outcomes(report)}{_work(report)}. Nothing is lost; run it again to go on."
+        done = f"{_outcomes(report)}{_unseen(report)}{_work(report)}"
+        return f"Stopped after {took}: {done}. Nothing is lost; run it again to go on."
     if report.failures:
         return f"{format_count(len(report.failures), 'failure')} in {took}: {_outcomes(report)}{_work(report)}."
     if report.status is RunStatus.FAILED:
@@ -97,6 +98,12 @@ def _outcomes(report: Report) -> str:
         parts.append(f"{format_count(report.unfinished)} not reached")
     known = max(report.totals.selected, report.totals.finished)
     return f"of {format_count(known, 'tag')} {', '.join(parts)}" if known else "no tags were looked at"
+
+
+def _unseen(report: Report) -> str:
+    counted = ((report.cut_repositories, "repository"), (report.cut_entries, "entry"))
+    parts = [format_count(count, what) for count, what in counted if count]
+    return f"; {' and '.join(parts)} not looked at to the end" if parts else ""
 
 
 def _work(report: Report) -> str:
