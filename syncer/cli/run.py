@@ -9,14 +9,15 @@ import typer
 
 from syncer.app.loop import run as run_loop
 from syncer.app.running import run_spec
-from syncer.app.stopping import stoppable
+from syncer.app.stopping import DRAIN, stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode, code_of_report
 from syncer.cli.files import check_writable, write_text
-from syncer.cli.options import AuthFile, Progressing, spread
+from syncer.cli.options import AuthFile, DrainSeconds, Progressing, spread
 from syncer.cli.rendering import print_json
 from syncer.cli.sessions import until
 from syncer.cli.voices import console, listeners, speaker
+from syncer.engine.draining import Drain
 from syncer.events import RunStatus
 from syncer.spec.loader import load_spec
 from syncer.telemetry.report import Report
@@ -44,18 +45,20 @@ def run(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON too.", show_default=False)
     ] = None,
+    drain: DrainSeconds = DRAIN,
     authfile: AuthFile = "",
 ) -> int:
     """Bring the targets of a spec in step with their sources.
 
     What fails does not stop the rest: it is listed at the end, and the exit code says so. Ctrl-C stops
-    cleanly, and the next run goes on from there.
+    cleanly, SIGTERM after the images under way are finished, and the next run goes on from there.
     """
     loaded = load_spec(spec, os.environ)
     if report is not None:
         check_writable(report)
     observers = listeners(voice, label="sync")
     surroundings = Surroundings.of_process(authfile=authfile)
+    draining = Drain(drain)
     done: Report = run_loop(
         lambda: stoppable(
             lambda stop: run_spec(
@@ -65,8 +68,10 @@ def run(
                 recheck=recheck,
                 retry_failed=retry_failed,
                 stop=stop,
+                drain=draining,
             ),
             say=speaker(voice),
+            drain=draining,
         )
     )
     if voice.as_json:
