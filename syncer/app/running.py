@@ -51,6 +51,7 @@ async def run_spec(
     retry_failed: bool = False,
     stop: anyio.Event | None = None,
     drain: Drain | None = None,
+    recorder: ReportObserver | None = None,
 ) -> Report:
     """Run every entry of ``spec`` once and return the report.
 
@@ -61,8 +62,8 @@ async def run_spec(
         recheck: look at everything again, in-sync images included, and repair what is missing.
         retry_failed: look only at what failed, or was not reached, when it was looked at last.
         stop: when set, the run stops cleanly and the report says it was interrupted.
-        drain: when begun, nothing more is, and the run ends with what is under way; the report says it was
-            interrupted, unless everything was done all the same.
+        drain: when begun, nothing more is; the report says it was interrupted, unless all was done all the same.
+        recorder: accumulates the report, for who wants it although this raises.
 
     Raises:
         StateLocked: when another process is using the state file.
@@ -71,7 +72,7 @@ async def run_spec(
     """
     from syncer.state.store import StateStore  # noqa: PLC0415 - aiosqlite is slow to import, and not every command needs it
 
-    recorder = ReportObserver()
+    recorder = recorder or ReportObserver()
     observer = Observers(recorder, *observers)
     if drain is not None:
         surroundings = replace(surroundings, sleep=drain.sleep)
@@ -88,9 +89,11 @@ async def run_spec(
                     await work.execute()
                 is_done = stop is None or await until(stop, work.execute)
             if is_done:
+                # A run whose state is lost at the last moment has failed, and not ended well before it failed.
+                await state.flush()
                 status = _status(recorder.report(), is_drained=drain is not None and drain.has_begun)
         except SyncerError:
-            # Settings that cannot be used: nobody stopped this run, and the next one will not go on by itself.
+            # Settings or a state that cannot be used: nobody stopped this run, and the next one will not just go on.
             status = RunStatus.FAILED
             raise
         finally:

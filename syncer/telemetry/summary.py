@@ -63,20 +63,20 @@ def closing_sentence(report: Report) -> str:
     """Return what the run comes to, in one sentence; an interrupted one gets a second."""
     totals = report.totals
     took = format_duration(report.seconds)
+    done = f"{_outcomes(report)}{_unseen(report)}{_work(report)}"
     if report.status is RunStatus.INTERRUPTED:
-        done = f"{_outcomes(report)}{_unseen(report)}{_work(report)}"
         return f"Stopped after {took}: {done}. Nothing is lost; run it again to go on."
     if report.failures:
-        return f"{format_count(len(report.failures), 'failure')} in {took}: {_outcomes(report)}{_work(report)}."
+        return f"{format_count(len(report.failures), 'failure')} in {took}: {done}."
     if report.status is RunStatus.FAILED:
-        return f"Failed after {took}: {_outcomes(report)}{_work(report)}."
+        return f"Failed after {took}: {done}."
     if not totals.finished and not totals.selected:
         return f"Nothing to do: no tags were selected ({took})."
     if totals.finished == totals.tags[TagOutcome.IN_SYNC] and not report.unfinished:
         where = format_count(len(report.repositories), "repository")
         requests = f", {format_count(report.request_count, 'request')}" if report.requests else ""
         return f"Everything is in sync: {format_count(totals.finished, 'tag')} in {where}, {took}{requests}."
-    return f"Done in {took}: {_outcomes(report)}{_work(report)}."
+    return f"Done in {took}: {done}."
 
 
 def _outcomes(report: Report) -> str:
