@@ -44,7 +44,9 @@ def run(
     ] = False,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Only the tags that failed when they were last tried.", show_default=False),
+        typer.Option(
+            "--retry-failed", help="Only the tags that failed, or were not reached, last time.", show_default=False
+        ),
     ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON too.", show_default=False)

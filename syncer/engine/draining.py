@@ -67,5 +67,8 @@ class Drain:
                 now = anyio.current_time()
         # Once it is over nobody is under way but who tidies up, and has a deadline.
         if now < self._until and awake_at > self._until + _TIDYING:
-            raise Interrupted("stopped while a registry was to be left alone for longer than there was time")
+            raise Interrupted(
+                "stopped while a registry was to be left alone for longer than there was time",
+                hint="Run it again to go on: what was sent whole is not sent again.",
+            )
         await anyio.sleep(max(0.0, awake_at - now))

@@ -65,7 +65,8 @@ def _blocked(path: Path) -> LayoutError | None:
             continue
         if stat.S_ISDIR(mode):
             return None
-        kind = "a file" if stat.S_ISREG(mode) else "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "special"
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        kind = "a device" if is_device else "a file" if stat.S_ISREG(mode) else "a pipe or socket"
         what = f"{place} is {kind}, and was expected to be a directory"
         return LayoutError(
             what if place == path else f"{path} cannot be made: {what}",

@@ -134,12 +134,11 @@ def test_a_signal_while_the_target_does_not_answer(
         assert_goes_on(syncer, spec)
 
 
-@pytest.mark.torture
 def test_a_signal_during_a_pause(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
-    """A registry that asks to wait for a minute is not waited for."""
+    """A registry that asks to wait for a minute is not waited for, by a drain that may take half of it neither."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"HEAD|GET", lambda: web.Response(status=429, headers={"Retry-After": "60"}))
-        with started("run", spec, "--output", "json") as process:
+        with started("run", spec, "--output", "json", "--drain", "30") as process:
             until_line(process.stderr, "registry.retry_scheduled")
             process.send_signal(signal.SIGTERM)
             out, err = ended(process)
@@ -147,6 +146,19 @@ def test_a_signal_during_a_pause(serve: Serve, syncer: Syncer, portal: BlockingP
         assert_reported(out, "interrupted")
         portal.call(before.open)
         assert_goes_on(syncer, spec)
+
+
+@pytest.mark.torture
+def test_sigterm_during_a_pause_of_a_copy(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A single image that would have to wait for a minute is given up at once, and says how to go on."""
+    with serve("source", CONTENT) as source, portal.wrap_async_context_manager(gate(source.host)) as before:
+        before.hold("GET", lambda: web.Response(status=429, headers={"Retry-After": "60"}))
+        with started("copy", f"{before.address}/app:v0", f"oci:{tmp_path / 'copy'}:v0", "--drain", "30") as process:
+            until_line(process.stderr, "registry.retry_scheduled")
+            process.send_signal(signal.SIGTERM)
+            out, err = ended(process)
+    assert (process.returncode, out) == (STOPPED, "")
+    assert "longer than there was time. Run it again to go on" in err
 
 
 def test_a_signal_during_a_connect_that_hangs(serve: Serve, tmp_path: Path) -> None:
