@@ -100,6 +100,15 @@ class RepositoryFinished:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LookCut:
+    """A stop came before all of a repository was looked at; or of an entry, without a ``source`` and a ``target``."""
+
+    entry: str
+    source: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TagFinished:
     """One tag is done with."""
 
@@ -220,6 +229,7 @@ Event = (
     | RepositoryStarted
     | RepositoryListed
     | RepositoryFinished
+    | LookCut
     | TagFinished
     | BlobStarted
     | BlobProgress

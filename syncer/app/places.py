@@ -61,7 +61,7 @@ class _SpecClients:
         self._learned = learned
         self._unfinished = unfinished
         # Two keys may mean one registry, and what guards against oneself must be one, too.
-        self._standings = Standings(clock=surroundings.clock, random=surroundings.random)
+        self._standings = Standings(clock=surroundings.clock, sleep=surroundings.sleep, random=surroundings.random)
         self._hasty = self._standings.with_policy(HASTY)
 
     async def declared(self, registry: RegistrySpec) -> RegistryClient:
@@ -214,7 +214,7 @@ class Opened:
         self._observer = observer
         self._stack = AsyncExitStack()
         self._clients: dict[tuple[str, Reach], RegistryClient] = {}
-        self._standings = Standings(clock=surroundings.clock, random=surroundings.random)
+        self._standings = Standings(clock=surroundings.clock, sleep=surroundings.sleep, random=surroundings.random)
         self._hasty = self._standings.with_policy(HASTY)
         self._mirroring: Mirroring | None = None
         self._lock = Lock()

@@ -116,6 +116,7 @@ def made_client(
         standing=standing,
         clock=surroundings.clock,
         wall_clock=surroundings.wall_clock,
+        sleep=surroundings.sleep,
         random=surroundings.random,
         learned=learned,
         unfinished=unfinished,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import anyio
@@ -13,7 +14,7 @@ from syncer.engine.fanout import open_group
 from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
 from syncer.errors import SyncerError
-from syncer.events import Observers, RunFinished, RunStarted, RunStatus
+from syncer.events import Observers, RunFinished, RunStarted, RunStatus, TagOutcome
 from syncer.plan.document import Plan
 from syncer.plan.records import Unresolved
 from syncer.registry.unfinished import UnfinishedUploads
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from syncer.app.surroundings import Surroundings
+    from syncer.engine.draining import Drain
     from syncer.engine.journal import Journal
     from syncer.events import Observer
     from syncer.plan.records import LearnedChallenge
@@ -48,6 +50,8 @@ async def run_spec(
     recheck: bool = False,
     retry_failed: bool = False,
     stop: anyio.Event | None = None,
+    drain: Drain | None = None,
+    recorder: ReportObserver | None = None,
 ) -> Report:
     """Run every entry of ``spec`` once and return the report.
 
@@ -58,6 +62,8 @@ async def run_spec(
         recheck: look at everything again, in-sync images included, and repair what is missing.
         retry_failed: look only at what failed, or was not reached, when it was looked at last.
         stop: when set, the run stops cleanly and the report says it was interrupted.
+        drain: when begun, nothing more is; the report says it was interrupted, unless all was done all the same.
+        recorder: accumulates the report, for who wants it although this raises.
 
     Raises:
         StateLocked: when another process is using the state file.
@@ -66,30 +72,28 @@ async def run_spec(
     """
     from syncer.state.store import StateStore  # noqa: PLC0415 - aiosqlite is slow to import, and not every command needs it
 
-    recorder = ReportObserver()
+    recorder = recorder or ReportObserver()
     observer = Observers(recorder, *observers)
+    if drain is not None:
+        surroundings = replace(surroundings, sleep=drain.sleep)
     began = surroundings.clock()
     async with StateStore.open(spec.state, observer=observer) as state:
         run = await state.begin_run(spec.file)
         observer.notify(RunStarted(run=run, spec=spec.file, entries=len(spec.entries)))
         status = RunStatus.INTERRUPTED
         try:
-            known = await state.challenges()
-            unfinished = UnfinishedUploads(state, await state.unfinished_uploads())
-            async with (
-                SpecPlaces.open(spec, surroundings, observer, learned=known, unfinished=unfinished) as places,
-                _remembering(state, places, known),
-                beside(observers),
-            ):
+            async with _places(spec, surroundings, observer, state) as places, beside(observers):
                 only = Unresolved.of(await state.unresolved()) if retry_failed else None
-                work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only)
+                work = SyncRun(spec.entries, places, state, observer, run=run, recheck=recheck, only=only, drain=drain)
                 if stop is None:
                     await work.execute()
                 is_done = stop is None or await until(stop, work.execute)
             if is_done:
-                status = _status(recorder.report())
+                # A run whose state is lost at the last moment has failed, and not ended well before it failed.
+                await state.flush()
+                status = _status(recorder.report(), is_drained=drain is not None and drain.has_begun)
         except SyncerError:
-            # Settings that cannot be used: nobody stopped this run, and the next one will not go on by itself.
+            # Settings or a state that cannot be used: nobody stopped this run, and the next one will not just go on.
             status = RunStatus.FAILED
             raise
         finally:
@@ -120,6 +124,20 @@ async def plan_spec(
     status = _status(recorder.report())
     observer.notify(RunFinished(run="", status=status, seconds=surroundings.clock() - began))
     return Plan.of(actions, spec=spec.file), recorder.report()
+
+
+@asynccontextmanager
+async def _places(
+    spec: Spec, surroundings: Surroundings, observer: Observer, state: StateStore
+) -> AsyncIterator[SpecPlaces]:
+    """Open the registries of ``spec`` with what earlier runs have learned of them and left unfinished there."""
+    known = await state.challenges()
+    unfinished = UnfinishedUploads(state, await state.unfinished_uploads())
+    async with (
+        SpecPlaces.open(spec, surroundings, observer, learned=known, unfinished=unfinished) as places,
+        _remembering(state, places, known),
+    ):
+        yield places
 
 
 @asynccontextmanager
@@ -157,8 +175,10 @@ async def _remembered(spec: Spec) -> AsyncIterator[Journal]:
         yield ReadOnlyJournal(state)
 
 
-def _status(report: Report) -> RunStatus:
-    """Return how a run ended that came to its end; what a registry deferred is as good as interrupted."""
+def _status(report: Report, *, is_drained: bool = False) -> RunStatus:
+    """Return how a run ended that came to its end; what a drain or a registry left for later is an interruption."""
+    if is_drained and (report.cut_entries or report.cut_repositories or report.totals.tags[TagOutcome.CANCELLED]):
+        return RunStatus.INTERRUPTED
     if report.failures:
         return RunStatus.FAILED
     return RunStatus.INTERRUPTED if report.deferrals else RunStatus.DONE

@@ -1,4 +1,4 @@
-"""Stopping on request: once cleanly, twice at once."""
+"""Stopping on request: once cleanly, after a drain or without one, and twice at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from syncer.engine.fanout import open_group
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from syncer.engine.draining import Drain
+
 T = TypeVar("T")
 
 #: EX_TEMPFAIL of sysexits.h, and what ARCHITECTURE section 5 calls "stopped, resumable".
 STOPPED = 75
+#: Seconds for which SIGTERM lets go on what is under way. With what a clean stop takes after them (uploads are given
+#: up within two, and the state is written) they are less than the ten after which ``docker stop`` kills.
+DRAIN = 7.0
 
 
 @contextmanager
@@ -39,23 +44,38 @@ def stop_signals() -> Iterator[AsyncIterator[signal.Signals]]:
             signal.signal(number, handler)
 
 
-async def stoppable(call: Callable[[anyio.Event], Awaitable[T]], *, say: Callable[[str], None]) -> T:
+async def stoppable(
+    call: Callable[[anyio.Event], Awaitable[T]], *, say: Callable[[str], None], drain: Drain | None = None
+) -> T:
     """Run ``call`` with an event that the first of :func:`stop_signals` sets; a second one ends the process at once.
 
     Args:
         call: the work; it is expected to return soon after the event was set.
         say: tells a person what happens.
+        drain: begun by SIGTERM, which sets the event only when its seconds are over; None where nothing is worth it.
     """
     stop = anyio.Event()
 
+    async def expire(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        stop.set()
+
     async def watch() -> None:
+        was_asked = False
         with stop_signals() as signals:
             async for number in signals:
-                if stop.is_set():
+                if was_asked:
                     # Nothing is flushed and nobody is asked: that is what the second signal is for.
                     os._exit(STOPPED)
-                say(f"{signal.Signals(number).name}: stopping; a second one stops at once")
-                stop.set()
+                was_asked = True
+                if number == signal.SIGTERM and drain is not None and drain.seconds > 0:
+                    most = f"{drain.seconds:g} s at most"
+                    say(f"SIGTERM: finishing what is under way, {most}; a second signal stops at once")
+                    drain.begin()
+                    group.start_soon(expire, drain.seconds)
+                else:
+                    say(f"{signal.Signals(number).name}: stopping; a second one stops at once")
+                    stop.set()
 
     async with open_group() as group:
         group.start_soon(watch)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 #: Open files beyond which there is no use for more; some systems allow a billion, and programs that close them all.
 _MOST_FILES = 65536
@@ -33,6 +35,7 @@ class Surroundings:
         files: how many files this process may have open; None for any number.
         clock: seconds that only ever grow, by which registries are waited for.
         wall_clock: seconds since the epoch.
+        sleep: waits for seconds of ``clock``; raises Interrupted when there is no use in waiting.
         random: a number from 0 to 1, by which those who wait are kept apart.
     """
 
@@ -44,10 +47,17 @@ class Surroundings:
     files: int | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall_clock: Callable[[], float] = field(default=time.time, repr=False)
+    sleep: Callable[[float], Awaitable[None]] = field(default=anyio.sleep, repr=False)
     random: Callable[[], float] = field(default=random_module.random, repr=False)
 
     @classmethod
-    def of_process(cls, *, authfile: str = "", registries_conf: str = "") -> Surroundings:
+    def of_process(
+        cls,
+        *,
+        authfile: str = "",
+        registries_conf: str = "",
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> Surroundings:
         """Return the surroundings of this process, and raise its limit on open files as far as it may be."""
         home = os.environ.get("HOME")
         return cls(
@@ -56,6 +66,7 @@ class Surroundings:
             authfile=authfile,
             registries_conf=registries_conf,
             files=raise_file_limit(),
+            sleep=sleep,
         )
 
     @property

@@ -9,14 +9,15 @@ from syncer.app.copying import copy_image
 from syncer.app.loop import run
 from syncer.app.places import Opened
 from syncer.app.running import beside
-from syncer.app.stopping import stoppable
+from syncer.app.stopping import DRAIN, stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode
 from syncer.cli.files import check_writable, write_text
-from syncer.cli.options import AuthFile, Progressing, RegistriesConf, SourceReach, TargetReach, spread
+from syncer.cli.options import AuthFile, DrainSeconds, Progressing, RegistriesConf, SourceReach, TargetReach, spread
 from syncer.cli.rendering import print_json, print_line
 from syncer.cli.sessions import until
 from syncer.cli.voices import listeners, speaker
+from syncer.engine.draining import Drain
 from syncer.engine.images import Copied
 from syncer.errors import UsageError
 from syncer.events import Observers
@@ -64,6 +65,7 @@ def copy(
     platform: Platforms = None,
     no_referrers: NoReferrers = False,
     digestfile: DigestFile = None,
+    drain: DrainSeconds = DRAIN,
     authfile: AuthFile = "",
     registries_conf: RegistriesConf = "",
 ) -> int:
@@ -80,7 +82,9 @@ def copy(
         check_writable(digestfile)
     observers = listeners(voice, label="copy")
     observer = Observers(*observers)
-    surroundings = Surroundings.of_process(authfile=authfile, registries_conf=registries_conf)
+    # There is one image, and it is under way from the beginning.
+    draining = Drain(drain)
+    surroundings = Surroundings.of_process(authfile=authfile, registries_conf=registries_conf, sleep=draining.sleep)
 
     async def work() -> Copied:
         async with beside(observers), Opened(surroundings, observer) as opened:
@@ -95,7 +99,7 @@ def copy(
                 target_reach=target_reach.reach(),
             )
 
-    copied = run(lambda: stoppable(lambda stop: until(stop, work), say=speaker(voice)))
+    copied = run(lambda: stoppable(lambda stop: until(stop, work), say=speaker(voice), drain=draining))
     if digestfile is not None:
         write_text(digestfile, copied.digest)
     if voice.as_json:

@@ -237,6 +237,17 @@ TargetReach = Annotated[ReachOptions, _reach("dest")]
 AuthFile = Annotated[
     str, typer.Option("--authfile", metavar="FILE", help="Credentials, instead of the usual files.", show_default=False)
 ]
+DrainSeconds = Annotated[
+    float,
+    typer.Option(
+        "--drain",
+        metavar="SECONDS",
+        min=0.0,
+        max=86400.0,
+        help="For how long SIGTERM lets images under way go on; 0 stops them as Ctrl-C does. [default: 7]",
+        show_default=False,
+    ),
+]
 RegistriesConf = Annotated[
     str,
     typer.Option(

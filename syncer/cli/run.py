@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +11,19 @@ import typer
 
 from syncer.app.loop import run as run_loop
 from syncer.app.running import run_spec
-from syncer.app.stopping import stoppable
+from syncer.app.stopping import DRAIN, stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode, code_of_report
 from syncer.cli.files import check_writable, write_text
-from syncer.cli.options import AuthFile, Progressing, spread
+from syncer.cli.options import AuthFile, DrainSeconds, Progressing, Voice, spread
 from syncer.cli.rendering import print_json
 from syncer.cli.sessions import until
 from syncer.cli.voices import console, listeners, speaker
+from syncer.engine.draining import Drain
+from syncer.errors import SyncerError
 from syncer.events import RunStatus
 from syncer.spec.loader import load_spec
+from syncer.telemetry.recorder import ReportObserver
 from syncer.telemetry.report import Report
 from syncer.telemetry.summary import render_report
 
@@ -39,45 +44,73 @@ def run(
     ] = False,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Only the tags that failed when they were last tried.", show_default=False),
+        typer.Option(
+            "--retry-failed", help="Only the tags that failed, or were not reached, last time.", show_default=False
+        ),
     ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON too.", show_default=False)
     ] = None,
+    drain: DrainSeconds = DRAIN,
     authfile: AuthFile = "",
 ) -> int:
     """Bring the targets of a spec in step with their sources.
 
     What fails does not stop the rest: it is listed at the end, and the exit code says so. Ctrl-C stops
-    cleanly, and the next run goes on from there.
+    cleanly, SIGTERM after the images under way are finished, and the next run goes on from there.
     """
     loaded = load_spec(spec, os.environ)
     if report is not None:
         check_writable(report)
     observers = listeners(voice, label="sync")
     surroundings = Surroundings.of_process(authfile=authfile)
-    done: Report = run_loop(
-        lambda: stoppable(
-            lambda stop: run_spec(
-                loaded,
-                surroundings=surroundings,
-                observers=observers,
-                recheck=recheck,
-                retry_failed=retry_failed,
-                stop=stop,
-            ),
-            say=speaker(voice),
+    draining, recorder = Drain(drain), ReportObserver()
+    try:
+        done: Report = run_loop(
+            lambda: stoppable(
+                lambda stop: run_spec(
+                    loaded,
+                    surroundings=surroundings,
+                    observers=observers,
+                    recheck=recheck,
+                    retry_failed=retry_failed,
+                    stop=stop,
+                    drain=draining,
+                    recorder=recorder,
+                ),
+                say=speaker(voice),
+                drain=draining,
+            )
         )
-    )
-    if voice.as_json:
-        print_json(done.to_json())
-    else:
-        render_report(done, console())
-    if report is not None:
-        write_text(report, json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    except Exception:
+        _report_so_far(recorder.report(), voice, report)
+        raise
+    _tell(done, voice, report)
     if done.status is RunStatus.INTERRUPTED:
         speaker(voice)(f"stopped; what was done is kept. To go on: syncer run {spec}")
     return code_of_report(done)
+
+
+def _tell(report: Report, voice: Voice, file: Path | None) -> None:
+    """Print a report, and write it to ``file``."""
+    if voice.as_json:
+        print_json(report.to_json())
+    else:
+        render_report(report, console())
+    if file is not None:
+        write_text(file, json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+
+
+def _report_so_far(report: Report, voice: Voice, file: Path | None) -> None:
+    """Tell what was done by a run that has come to grief: that of its state, for example. Nothing is raised."""
+    if not report.repositories:
+        return
+    # The error is what has to be heard: that its report cannot be written, too, is no wonder where a disk is full.
+    with suppress(OSError, SyncerError):
+        _tell(report, voice, file)
+    with suppress(OSError):
+        # Before the error, also where both go to one place.
+        sys.stdout.flush()
 
 
 @spread

@@ -11,7 +11,7 @@ import anyio.lowlevel
 from syncer.content import Source, TagDescriber
 from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import open_group
-from syncer.errors import ContentError, Denied, NotFound, Side, Unauthorized, Unsupported
+from syncer.errors import ContentError, Denied, Interrupted, NotFound, Side, Unauthorized, Unsupported
 from syncer.events import Notice
 from syncer.oci.referrers import is_companion, subject_of_tag
 
@@ -102,6 +102,7 @@ class Listing:
         self._more = anyio.Event()
         self._companions: frozenset[str] | None = None
         self._is_listed = anyio.Event()
+        self._is_cut = False
 
     async def run(self) -> None:
         """List the source, and the target as far as that saves requests; whoever waits for tags gets them.
@@ -125,6 +126,11 @@ class Listing:
         self._is_listed.set()
         self._more.set()
 
+    def cut(self) -> None:
+        """Listing has been given up for good; who waits for the end of the source's list waits no longer."""
+        self._is_cut = not self._is_listed.is_set()
+        self._is_listed.set()
+
     async def batches(self) -> AsyncIterator[list[str]]:
         """Yield the wanted tags, some at a time, until the end; for one who takes them all."""
         while True:
@@ -138,8 +144,14 @@ class Listing:
             await self._more.wait()
 
     async def companions(self) -> frozenset[str] | None:
-        """Wait for the end of the source's list, and return its ``sha256-…`` tags; None when it was not listed."""
+        """Wait for the end of the source's list, and return its ``sha256-…`` tags; None when it was not listed.
+
+        Raises:
+            Interrupted: when it was cut.
+        """
         await self._is_listed.wait()
+        if self._is_cut:
+            raise Interrupted("stopped before all tags of the source were listed")
         return self._companions
 
     def subjects(self) -> frozenset[Digest]:
@@ -149,7 +161,7 @@ class Listing:
     @property
     def is_complete(self) -> bool:
         """True when the source's list has come to its end."""
-        return self._is_listed.is_set()
+        return self._is_listed.is_set() and not self._is_cut
 
     @property
     def is_new(self) -> bool:

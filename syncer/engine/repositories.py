@@ -11,7 +11,7 @@ import anyio
 from syncer.engine.blobs import blamed_on
 from syncer.engine.images import ImageCopier
 from syncer.engine.listing import Listing
-from syncer.errors import Denied, NotFound, Side, SyncerError
+from syncer.errors import Denied, Interrupted, NotFound, Side, SyncerError
 from syncer.events import TagFinished, TagOutcome
 from syncer.oci.descriptor import Descriptor
 from syncer.oci.referrers import is_fallback, subject_of_tag
@@ -241,6 +241,8 @@ class RepositorySync:
         source_digest: Digest | None = None
         try:
             done, source_digest = await self._sync(tag)
+        except Interrupted:
+            done = self._finished(tag, TagOutcome.CANCELLED)
         except SyncerError as error:
             if isinstance(error, NotFound) and error.side is Side.SOURCE and await self._has_vanished(tag):
                 done = self._finished(tag, TagOutcome.SKIPPED, reason=Reason.VANISHED)
@@ -296,29 +298,37 @@ class RepositorySync:
 
     # ------------------------------------------------------------------ what was attached later
 
-    async def sync_companions(self) -> None:
+    async def sync_companions(self, may_begin: Callable[[], bool] = lambda: True) -> bool:
         """Bring what was attached to images after they were copied, as far as the source's tag list shows it.
 
         Looked at are the tags of cosign and of the tag schema that speak of a manifest which the target is
         known to have: an image found in sync by this run, or anything that an earlier run recorded.
+
+        Returns:
+            False when there was one yet to be looked at, and ``may_begin`` said no.
         """
         companions = await self.listing.companions() or frozenset()
         subjects = self.listing.subjects()
         if not self.pair.options.referrers or not subjects:
-            return
+            return True
         target = self.pair.target
         held = self._in_sync & subjects | await self._journal.held(target.registry, target.repository, subjects)
         for tag in sorted(companions - self._copier.companions_seen):
             subject = subject_of_tag(tag)
             if subject is None or subject not in held:
                 continue
+            if not may_begin():
+                return False
             try:
                 brought = await self._listed_later(tag, subject) if is_fallback(tag) else await self._signed_later(tag)
+            except Interrupted:
+                return False
             except SyncerError as error:
                 self._observer.notify(replace(self._finished(tag, TagOutcome.of(error)), error=error))
                 continue
             if brought is not None:
                 self._observer.notify(brought)
+        return True
 
     async def _signed_later(self, tag: str) -> TagFinished | None:
         action, _ = await self._look(tag)

@@ -10,16 +10,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+from anyio import lowlevel
 
 from syncer.engine.blobs import BlobMover, blamed_on
+from syncer.engine.draining import Drain
 from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
 from syncer.engine.readings import Readings
 from syncer.engine.repositories import RepositoryPair, RepositorySync
-from syncer.errors import InvalidReference, NotFound, PolicyViolation, Side, SyncerError
+from syncer.errors import Interrupted, InvalidReference, NotFound, PolicyViolation, Side, SyncerError
 from syncer.events import (
     EntryFailed,
+    LookCut,
     Notice,
     RepositoryFinished,
     RepositoryListed,
@@ -148,6 +151,7 @@ class SyncRun:
         recheck: bool = False,
         only: Unresolved | None = None,
         breadth: Breadth | None = None,
+        drain: Drain | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare a run.
@@ -161,6 +165,7 @@ class SyncRun:
             recheck: look at every manifest and blob again, in-sync tags included.
             only: when given, what to look at, all else being left alone.
             breadth: how many repositories and images are open at once.
+            drain: begins when nothing more is to be begun; images under way are brought to their end.
             clock: seconds since the epoch.
         """
         self._entries = entries
@@ -170,6 +175,7 @@ class SyncRun:
         self._run = run
         self._recheck = recheck
         self._only = only
+        self._drain = drain or Drain()
         breadth = breadth or Breadth()
         self._repositories: defaultdict[str, anyio.Semaphore] = defaultdict(
             lambda: anyio.Semaphore(breadth.repositories)
@@ -184,12 +190,13 @@ class SyncRun:
         self._fans = _fans(entries)
         self._claims: dict[str, list[_Claim]] = {}
         self._failed_entries: list[SyncEntry] = []
+        self._begun_entries: set[str] = set()
         self._is_writing = False
         # One entry that keeps the whole path cannot write a tag twice, and needs no memory for all tags.
         self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
 
     async def execute(self) -> None:
-        """Sync every tag of every entry; failures are told to the observer, never raised."""
+        """Sync every tag of every entry; failures are told to the observer, never raised, and so is what was cut."""
         self._is_writing = True
         await self._for_each_tag(RepositorySync.sync)
 
@@ -223,9 +230,15 @@ class SyncRun:
     # ------------------------------------------------------------------ fan out
 
     async def _for_each_tag(self, work: Work) -> None:
-        async with open_group() as group:
-            for entries in _alike(self._entries):
-                await self._start_entries(entries, work, group)
+        try:
+            async with open_group() as group:
+                with self._drain.cut():
+                    for entries in _alike(self._entries):
+                        await self._start_entries(entries, work, group)
+        finally:
+            for entry in self._entries:
+                if entry.name not in self._begun_entries:
+                    await self._record(entry.name, "", whole_entry(entry.name), TagOutcome.CANCELLED, None)
 
     async def _start_entries(self, entries: Sequence[SyncEntry], work: Work, group: TaskGroup) -> None:
         """Start entries that read the same repositories, which are listed no faster than one of them goes on."""
@@ -247,10 +260,13 @@ class SyncRun:
         """Start the repositories of one entry, one after the other, as long as there are places for its target's."""
         outcome = TagOutcome.CANCELLED
         failure: SyncerError | None = None
+        self._begun_entries.add(entry.name)
         try:
             async for repository in names.read():
                 await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
+        except Interrupted:
+            pass
         except SyncerError as error:
             outcome, failure = TagOutcome.of(error), error
             self._failed_entries.append(entry)
@@ -315,8 +331,11 @@ class SyncRun:
         error: SyncerError | None = None
         try:
             self._observer.notify(RepositoryStarted(entry=pair.entry, source=pair.source_name, target=pair.target_name))
-            await self._tags(pair, claim, work)
-            outcome = TagOutcome.IN_SYNC
+            if await self._tags(pair, claim, work):
+                outcome = TagOutcome.IN_SYNC
+        except Interrupted:
+            # As good as cut, and told as that.
+            pass
         except SyncerError as raised:
             outcome, error = TagOutcome.of(raised), raised
         finally:
@@ -338,6 +357,11 @@ class SyncRun:
         self, entry: str, source: str, target: str, outcome: TagOutcome, error: SyncerError | None
     ) -> None:
         """Remember how looking at a whole repository or entry ended, so that it can be tried again."""
+        if outcome is TagOutcome.CANCELLED:
+            self._observer.notify(LookCut(entry=entry, source=source, target=target if source else ""))
+            if self._only and not self._only.wants_all(entry, target):
+                # The tags that were to be tried again are remembered one by one: those not begun are so still.
+                return
         if not self._is_writing:
             return
         record = TagRecord(
@@ -353,8 +377,8 @@ class SyncRun:
         with anyio.CancelScope(shield=True):
             await self._journal.record_tag(record)
 
-    async def _tags(self, pair: RepositoryPair, claim: _Claim, work: Work) -> None:
-        """Look at the tags while they are listed, the first of them before the last is known."""
+    async def _tags(self, pair: RepositoryPair, claim: _Claim, work: Work) -> bool:
+        """Look at the tags while they are listed, the first before the last is known; False when that was cut."""
         sync = RepositorySync(
             pair,
             self._mover(pair.target.registry),
@@ -365,22 +389,29 @@ class SyncRun:
             admits=partial(self._admits, claim),
         )
         places = self._images[pair.target.registry]
-        async with open_group() as group:
-            group.start_soon(self._list, sync, claim)
-            async for batch in sync.listing.batches():
-                for tag in await sync.settle(batch) if self._is_writing else batch:
-                    await places.acquire()
-                    group.start_soon(_one, work, sync, tag, places)
-        if self._is_writing:
-            await sync.sync_companions()
+        async with open_group() as images:
+            with self._drain.cut() as cut:
+                async with open_group() as group:
+                    group.start_soon(self._list, sync, claim)
+                    async for batch in sync.listing.batches():
+                        for tag in await sync.settle(batch) if self._is_writing else batch:
+                            # A place that is free is taken without a turn of the loop, in which a cut would be felt.
+                            await lowlevel.checkpoint_if_cancelled()
+                            await places.acquire()
+                            images.start_soon(_one, work, sync, tag, places)
+            if cut.cancelled_caught:
+                sync.listing.cut()
+        if cut.cancelled_caught:
+            return False
+        return not self._is_writing or await sync.sync_companions(lambda: not self._drain.has_begun)
 
     async def _list(self, sync: RepositorySync, claim: _Claim) -> None:
         """List both sides; a repository that a catalog names and that lists no tags is empty, not missing."""
         pair, listing = sync.pair, sync.listing
-        # Who comes first in the spec is to be known before a tag is handed out.
-        for other in claim.earlier:
-            await other.listed.wait()
         try:
+            # Who comes first in the spec is to be known before a tag is handed out.
+            for other in claim.earlier:
+                await other.listed.wait()
             await listing.run()
         except NotFound as error:
             if listing.listed or not pair.is_match or error.side is not Side.SOURCE:
@@ -388,15 +419,14 @@ class SyncRun:
             text = "the catalog names it, and it lists no tags: a push that was not finished, perhaps"
             self._observer.notify(Notice(where=pair.source_name, text=text))
             listing.end()
+        except anyio.get_cancelled_exc_class():
+            self._observer.notify(_listed(sync))
+            raise
         claim.listed.set()
         if listing.listed and not listing.selected:
             text = f"none of its {listing.listed} tags is selected by entry {pair.entry!r}"
             self._observer.notify(Notice(where=pair.source_name, text=text))
-        self._observer.notify(
-            RepositoryListed(
-                source=pair.source_name, target=pair.target_name, listed=listing.listed, selected=listing.wanted
-            )
-        )
+        self._observer.notify(_listed(sync))
 
     def _mover(self, registry: str) -> BlobMover:
         if registry not in self._movers:
@@ -442,6 +472,16 @@ class SyncRun:
         if not any(glob.matches(target.repository) for glob in globs):
             return False
         return self._places.target(entry.target_registry, target.repository).registry == target.registry
+
+
+def _listed(sync: RepositorySync) -> RepositoryListed:
+    """Return how many tags are known, which may not be all."""
+    return RepositoryListed(
+        source=sync.pair.source_name,
+        target=sync.pair.target_name,
+        listed=sync.listing.listed,
+        selected=sync.listing.wanted,
+    )
 
 
 async def _one(work: Work, sync: RepositorySync, tag: str, places: anyio.Semaphore) -> None:

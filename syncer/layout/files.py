@@ -51,7 +51,28 @@ def failure(error: OSError, path: Path, *, needed: int | None = None) -> LayoutE
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return LayoutError(f"{path} may not be accessed: {error.strerror}", hint="Check its owner and mode.")
+    if error.errno == errno.ENOTDIR and (blocked := _blocked(path)) is not None:
+        return blocked
     return LayoutError(f"{path}: {error.strerror or error}")
+
+
+def _blocked(path: Path) -> LayoutError | None:
+    """Return the error for a directory that cannot be at ``path``, as something else is there or on the way to it."""
+    for place in (path, *path.parents):
+        try:
+            mode = place.stat().st_mode
+        except OSError:
+            continue
+        if stat.S_ISDIR(mode):
+            return None
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        kind = "a device" if is_device else "a file" if stat.S_ISREG(mode) else "a pipe or socket"
+        what = f"{place} is {kind}, and was expected to be a directory"
+        return LayoutError(
+            what if place == path else f"{path} cannot be made: {what}",
+            hint="Name a path in a directory, or one that is not there yet.",
+        )
+    return None
 
 
 @contextmanager
@@ -159,9 +180,15 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path, *, durable: bool) -> None:
-    """Make a directory and its parents; their names survive a power cut when ``durable``."""
+    """Make a directory and its parents; their names survive a power cut when ``durable``.
+
+    Raises:
+        StorageFull, LayoutError: when it cannot be made.
+    """
     if path.is_dir():
         return
+    if (blocked := _blocked(path)) is not None:
+        raise blocked
     make_directory(path.parent, durable=durable)
     with reported(path):
         # A neighbour may have made it in the meantime; a file of that name is still an error.

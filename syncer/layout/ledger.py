@@ -196,6 +196,7 @@ class Ledger:
     def _make_private(self) -> None:
         if self._before_writing is not None:
             self._before_writing()
+        files.make_directory(self.path, durable=self._durable)
         files.refuse_links(self._private, self._scratch)
         files.make_directory(self._scratch, durable=self._durable)
 

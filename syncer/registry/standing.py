@@ -103,17 +103,19 @@ class Standings:
         policy: RetryPolicy | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self.budget = budget or RetryBudget()
         self._policy = policy
         self._clock = clock
+        self._sleep = sleep
         self._random = random
         self._known: dict[str, Standing] = {}
 
     def with_policy(self, policy: RetryPolicy) -> Standings:
         """Return others that share the budget and the clock, and try again as ``policy`` says."""
-        return Standings(self.budget, policy, clock=self._clock, random=self._random)
+        return Standings(self.budget, policy, clock=self._clock, sleep=self._sleep, random=self._random)
 
     def of(self, settings: RegistrySettings, location: str = "") -> Standing:
         """Return the standing of the registry at ``location``, which is else its host.
@@ -123,7 +125,12 @@ class Standings:
         known = self._known.get(location or settings.host)
         if known is None:
             known = self._known[location or settings.host] = Standing(
-                settings, policy=self._policy, budget=self.budget, clock=self._clock, random=self._random
+                settings,
+                policy=self._policy,
+                budget=self.budget,
+                clock=self._clock,
+                sleep=self._sleep,
+                random=self._random,
             )
         else:
             known.limits.tighten(

@@ -148,8 +148,8 @@ def printable_event(_logger: Any, _method: str, fields: MutableMapping[str, Any]
 class LogObserver:
     """Writes a run's events as log lines.
 
-    Failures are errors; retries, notices and interruptions warnings; runs and copied tags information;
-    and the rest, down to each request, is for debugging. Events of levels that are not written cost one
+    Failures are errors; retries, notices and interruptions warnings; runs, copied tags, and what was not reached
+    information; and the rest, down to each request, is for debugging. Events of levels that are not written cost one
     look-up.
 
     Args:
@@ -170,6 +170,7 @@ class LogObserver:
             events.RepositoryStarted: (logging.DEBUG, self._repository_started),
             events.RepositoryListed: (logging.DEBUG, self._repository_listed),
             events.RepositoryFinished: (logging.ERROR, self._repository_finished),
+            events.LookCut: (logging.INFO, self._look_cut),
             events.TagFinished: (logging.ERROR, self._tag_finished),
             events.BlobStarted: (logging.DEBUG, self._blob_started),
             events.BlobFinished: (logging.DEBUG, self._blob_finished),
@@ -238,6 +239,11 @@ class LogObserver:
             seconds=round(event.seconds, 3),
             **_failure(event.error),
         )
+
+    def _look_cut(self, event: events.LookCut) -> None:
+        place = {"source": event.source, "target": event.target} if event.target else {}
+        name = "sync.repository_cut" if event.target else "sync.entry_cut"
+        self._write(logging.INFO, name, entry=event.entry, **place)
 
     def _tag_finished(self, event: events.TagFinished) -> None:
         level = _TAG_LEVELS[event.outcome]

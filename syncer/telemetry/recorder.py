@@ -14,6 +14,7 @@ from syncer.errors import RateLimitReached, RegistryError
 from syncer.events import (
     BlobFinished,
     EntryFailed,
+    LookCut,
     ManifestPushed,
     Notice,
     RepositoryFinished,
@@ -88,6 +89,7 @@ class ReportObserver:
         self._deferrals: dict[str, Deferral] = {}
         self._notices: dict[tuple[str, str], int] = {}
         self._notices_unlisted = 0
+        self._cut_entries = self._cut_repositories = 0
         self._notes: dict[type, Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RunFinished: self._run_finished,
@@ -95,6 +97,7 @@ class ReportObserver:
             RepositoryStarted: self._repository_started,
             RepositoryListed: self._repository_listed,
             RepositoryFinished: self._repository_finished,
+            LookCut: self._look_cut,
             TagFinished: self._tag_finished,
             BlobFinished: self._blob_finished,
             ManifestPushed: self._manifest_pushed,
@@ -144,6 +147,8 @@ class ReportObserver:
                 ReportNotice(where=where, text=text, count=count) for (where, text), count in self._notices.items()
             ),
             notices_unlisted=self._notices_unlisted,
+            cut_entries=self._cut_entries,
+            cut_repositories=self._cut_repositories,
         )
 
     def _at(self, entry: str, source: str, target: str) -> _Repository:
@@ -200,6 +205,12 @@ class ReportObserver:
         elif event.error is not None:
             repository.error = redact(event.error.message)
             self._fail(event.error, entry=event.entry, source=event.source, target=event.target)
+
+    def _look_cut(self, event: LookCut) -> None:
+        if event.target:
+            self._cut_repositories += 1
+        else:
+            self._cut_entries += 1
 
     def _tag_finished(self, event: TagFinished) -> None:
         totals = self._at(event.entry, event.source, event.target).totals

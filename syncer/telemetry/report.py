@@ -208,7 +208,8 @@ class Report:
     ``finished`` is None and ``status`` RUNNING while it goes on. ``requests`` and ``retries`` count by
     registry, and the requests by kind too. ``copied`` lists the tags that were written, up to a bound:
     ``copied_unlisted`` counts those beyond it, and ``notices_unlisted`` likewise. ``deferrals`` are no
-    failures: a registry's allowance was used up, and another run goes on.
+    failures: a registry's allowance was used up, and another run goes on. ``cut_entries`` and
+    ``cut_repositories`` were not looked at to the end when the run was stopped, or not at all.
     """
 
     run: str = ""
@@ -228,6 +229,8 @@ class Report:
     deferrals: tuple[Deferral, ...] = ()
     notices: tuple[ReportNotice, ...] = ()
     notices_unlisted: int = 0
+    cut_entries: int = 0
+    cut_repositories: int = 0
 
     @property
     def rate(self) -> float:
@@ -268,4 +271,5 @@ class Report:
             "deferrals": [deferral.to_json() for deferral in self.deferrals],
             "notices": [{"where": notice.where, "text": notice.text, "count": notice.count} for notice in self.notices],
             "notices_unlisted": self.notices_unlisted,
+            "cut": {"entries": self.cut_entries, "repositories": self.cut_repositories},
         }

@@ -63,19 +63,20 @@ def closing_sentence(report: Report) -> str:
     """Return what the run comes to, in one sentence; an interrupted one gets a second."""
     totals = report.totals
     took = format_duration(report.seconds)
+    done = f"{_outcomes(report)}{_unseen(report)}{_work(report)}"
     if report.status is RunStatus.INTERRUPTED:
-        return f"Stopped after {took}: {_outcomes(report)}{_work(report)}. Nothing is lost; run it again to go on."
+        return f"Stopped after {took}: {done}. Nothing is lost; run it again to go on."
     if report.failures:
-        return f"{format_count(len(report.failures), 'failure')} in {took}: {_outcomes(report)}{_work(report)}."
+        return f"{format_count(len(report.failures), 'failure')} in {took}: {done}."
     if report.status is RunStatus.FAILED:
-        return f"Failed after {took}: {_outcomes(report)}{_work(report)}."
+        return f"Failed after {took}: {done}."
     if not totals.finished and not totals.selected:
         return f"Nothing to do: no tags were selected ({took})."
     if totals.finished == totals.tags[TagOutcome.IN_SYNC] and not report.unfinished:
         where = format_count(len(report.repositories), "repository")
         requests = f", {format_count(report.request_count, 'request')}" if report.requests else ""
         return f"Everything is in sync: {format_count(totals.finished, 'tag')} in {where}, {took}{requests}."
-    return f"Done in {took}: {_outcomes(report)}{_work(report)}."
+    return f"Done in {took}: {done}."
 
 
 def _outcomes(report: Report) -> str:
@@ -97,6 +98,12 @@ def _outcomes(report: Report) -> str:
         parts.append(f"{format_count(report.unfinished)} not reached")
     known = max(report.totals.selected, report.totals.finished)
     return f"of {format_count(known, 'tag')} {', '.join(parts)}" if known else "no tags were looked at"
+
+
+def _unseen(report: Report) -> str:
+    counted = ((report.cut_repositories, "repository"), (report.cut_entries, "entry"))
+    parts = [format_count(count, what) for count, what in counted if count]
+    return f"; {' and '.join(parts)} not looked at to the end" if parts else ""
 
 
 def _work(report: Report) -> str:

@@ -9,8 +9,9 @@ import anyio
 import pytest
 from aiohttp import web
 
+from syncer.engine.draining import Drain
 from syncer.errors import SizeMismatch
-from syncer.events import RequestKind, RetryScheduled, RunStatus
+from syncer.events import RequestKind, RetryScheduled, RunStatus, TagOutcome
 from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.credentials.values import Basic
 from tests.support import images
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncer.events import Event
+    from syncer.telemetry.report import Report
 
 
 def pushed(disturb: Callable[[RegistryClient], None]) -> str:
@@ -183,5 +185,71 @@ def test_a_stop_while_a_session_is_given_up(tmp_path: Path) -> None:
 
     assert virtually(main()) is RunStatus.INTERRUPTED
     assert injector.struck
+    assert not internet.violations
+    assert not target.sessions
+
+
+@pytest.mark.parametrize(("pause", "outcome"), [(60, TagOutcome.CANCELLED), (3, TagOutcome.COPIED)])
+def test_a_pause_that_outlasts_a_drain(tmp_path: Path, pause: int, outcome: TagOutcome) -> None:
+    """Who would wait for longer than a drain has time is given up at once, and who would not is finished."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example")
+    source.keep("app", images.image(layers=1), "v1")
+
+    async def throttle(_struck: Struck) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": str(pause)})
+
+    Injector(internet).at(Step.MANIFEST_PUT_TAG, Fault("throttled", throttle))
+
+    async def main() -> tuple[Report, float]:
+        drain, clock = Drain(7), asyncio.get_running_loop().time
+        began = 0.0
+
+        class Drainer:
+            def notify(self, event: Event) -> None:
+                nonlocal began
+                if isinstance(event, RetryScheduled):
+                    began = clock()
+                    # Once the wait has begun.
+                    asyncio.get_running_loop().call_later(0.1, drain.begin)
+
+        async with internet.running():
+            text = spec_of({"source": source, "target": target}, "name: e, from: source/app, to: target/app")
+            return await synced(internet, text, tmp_path, Drainer(), drain=drain), clock() - began
+
+    report, seconds = virtually(main())
+    assert report.totals.tags[outcome] == report.totals.finished == 1
+    assert report.status is (RunStatus.INTERRUPTED if outcome is TagOutcome.CANCELLED else RunStatus.DONE)
+    # By a clock that nothing but waiting moves.
+    assert seconds < 1 if outcome is TagOutcome.CANCELLED else seconds >= pause
+    assert not internet.violations
+    assert not target.sessions
+
+
+def test_a_drain_lets_what_is_paused_be_tidied_away(tmp_path: Path) -> None:
+    """An upload that fails in the last moments of a drain, while its registry has asked for a second, is deleted."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example")
+    source.keep("app", images.image(layers=1, size=16_000_000), "v1")
+
+    async def throttle(_struck: Struck) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": "1"})
+
+    Injector(internet).at(Step.PUT, Fault("throttled", throttle), times=None)
+
+    async def main() -> RunStatus:
+        drain, stop = Drain(0.5), anyio.Event()
+
+        class Drainer:
+            def notify(self, event: Event) -> None:
+                if isinstance(event, RetryScheduled) and not drain.has_begun:
+                    drain.begin()
+                    asyncio.get_running_loop().call_later(drain.seconds, stop.set)
+
+        async with internet.running():
+            text = spec_of({"source": source, "target": target}, "name: e, from: source/app, to: target/app")
+            return (await synced(internet, text, tmp_path, Drainer(), drain=drain, stop=stop)).status
+
+    assert virtually(main()) is RunStatus.INTERRUPTED
     assert not internet.violations
     assert not target.sessions

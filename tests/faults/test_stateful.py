@@ -44,6 +44,17 @@ def test_many_random_worlds(seed: int) -> None:
     search(400, seed=seed, steps=15)
 
 
+@pytest.mark.parametrize(
+    "drain", [0, 12, 24, 36, *(pytest.param(after, marks=pytest.mark.torture) for after in range(1, 80))]
+)
+def test_a_drain_at_any_request(drain: int, scenario: Scenario) -> None:
+    """Wherever a run is drained, what it reports is so, no upload is left open, and the next run does the rest."""
+    scenario.run(drain=drain)
+    scenario.run()
+    scenario.run()
+    scenario.close()
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_who_is_hit_by_a_fault_that_nobody_survives_fails_and_nobody_else(kind: str, scenario: Scenario) -> None:
     """Exactly the tags that need what is broken are reported; the rest is in step, and all is when it is mended."""

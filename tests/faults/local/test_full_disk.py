@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,38 @@ def test_a_state_file_that_may_not_grow(serve: Serve, syncer: Syncer, tmp_path: 
     assert again.code == 0, again.err
     tags = json.loads(again.out)["totals"]["tags"]
     assert tags["copied"] + tags["in-sync"] == len(CONTENT)
+
+
+@pytest.mark.parametrize("output", ["human", "json"])
+def test_what_was_done_is_reported_although_the_state_fails(serve: Serve, tmp_path: Path, output: str) -> None:
+    """A run whose state can be written no further prints its report before the error, and writes it as JSON too."""
+    spec, file = tmp_path / "spec.yaml", tmp_path / "report.json"
+    # Of so many tags the state cannot keep all: it has room for its schema, and the beginning of the run.
+    content = {f"app:v{at}": image(seed="many", layers=1, size=1000) for at in range(150)}
+    with serve("source", content) as source, serve("target") as target:
+        spec.write_text(spec_between(source.host, target.host, EVERYTHING))
+        arguments = ("run", spec, "--report", file, "--output", output, "--quiet")
+        done = finished(*arguments, limits={FILE_SIZE: 90_000}, stderr=subprocess.STDOUT)
+    assert done.returncode == NO_SPACE, done.stdout
+    report, error = done.stdout.split('{"error"' if output == "json" else "syncer: error: ")
+    assert "no space is left for the state file" in error
+    written = json.loads(file.read_text())
+    assert written["status"] == "failed"
+    assert written["totals"]["selected"] == len(content)
+    assert written["totals"]["tags"]["copied"] > 0
+    if output == "json":
+        assert json.loads(report[report.index("{") :]) == written
+    else:
+        assert f": of {len(content)} tags {written['totals']['tags']['copied']} copied" in report
+
+
+def test_a_run_that_did_nothing_has_no_report(serve: Serve, tmp_path: Path) -> None:
+    """Where the state fails before anything was asked of a registry, the error is all there is to say."""
+    spec = tmp_path / "spec.yaml"
+    with serve("source", CONTENT) as source:
+        spec.write_text(spec_between(source.host, source.host, EVERYTHING.replace("target/app", "target/other")))
+        done = finished("run", spec, limits={FILE_SIZE: 4096})
+    assert (done.returncode, done.stdout) == (NO_SPACE, "")
 
 
 @pytest.mark.torture

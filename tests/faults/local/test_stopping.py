@@ -1,9 +1,10 @@
-"""Signals at every stage of a run: it ends with 75, gives up what it opened, and the next run does the rest."""
+"""Signals at every stage of a run: what SIGTERM lets it finish, what it gives up, and that the next does the rest."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from syncer.engine.runs import Breadth
 from tests.support.commands import PATIENCE, ended, line_of, started, until_line
 from tests.support.gate import Gate, gate
 from tests.support.images import image
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from tests.integration.cli.conftest import Ran, Serve
+    from tests.support.images import Sample
 
     Syncer = Callable[..., Ran]
 
 STOPPED = 75
+#: As many images of one target are under way at once.
+OPEN_AT_ONCE = Breadth().images
 #: More tags than are asked for one by one, so that the target is listed.
 TAGS = 5
 CONTENT = {f"app:v{at}": image(seed="stopping", layers=2, size=200_000) for at in range(TAGS)}
@@ -48,10 +53,12 @@ sys.exit(main())
 
 
 @contextmanager
-def stage(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> Iterator[tuple[Path, Gate]]:
+def stage(
+    serve: Serve, portal: BlockingPortal, tmp_path: Path, content: dict[str, Sample] = CONTENT
+) -> Iterator[tuple[Path, Gate]]:
     """Serve a source with an image, and an empty target behind a gate; give a spec between them, and the gate."""
     with (
-        serve("source", CONTENT) as source,
+        serve("source", content) as source,
         serve("target") as target,
         portal.wrap_async_context_manager(gate(target.host)) as before,
     ):
@@ -69,12 +76,14 @@ def assert_reported(out: str, status: str) -> dict[str, Any]:
     return report
 
 
-def assert_goes_on(syncer: Syncer, spec: Path) -> None:
-    """Check that another run does what is left."""
-    again = syncer("run", spec, "--output", "json")
+def assert_goes_on(syncer: Syncer, spec: Path, *options: str) -> dict[str, int]:
+    """Check that another run does what is left; return what became of the tags."""
+    again = syncer("run", spec, "--output", "json", *options)
     assert again.code == 0, again.err
-    tags = assert_reported(again.out, "done")["totals"]["tags"]
-    assert tags["copied"] + tags["in-sync"] == TAGS
+    tags: dict[str, int] = assert_reported(again.out, "done")["totals"]["tags"]
+    if not options:
+        assert tags["copied"] + tags["in-sync"] == len(CONTENT)
+    return tags
 
 
 def sessions(tmp_path: Path) -> list[str]:
@@ -99,7 +108,6 @@ def test_a_signal_before_there_is_anything_to_stop(number: signal.Signals) -> No
     [
         "SIGTERM (PATCH|PUT) .*/blobs/uploads/",
         "SIGHUP (PATCH|PUT) .*/blobs/uploads/",
-        pytest.param("SIGTERM GET .*/tags/list", marks=pytest.mark.torture),
         pytest.param("SIGTERM POST .*/blobs/uploads/", marks=pytest.mark.torture),
         pytest.param("SIGTERM PUT .*/manifests/", marks=pytest.mark.torture),
     ],
@@ -107,17 +115,17 @@ def test_a_signal_before_there_is_anything_to_stop(number: signal.Signals) -> No
 def test_a_signal_while_the_target_does_not_answer(
     serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path, case: str
 ) -> None:
-    """Whatever was waited for is given up: 75, a whole report, no session left open, and the next run goes on."""
+    """What takes longer than a drain is given up: 75, a whole report, no session left open, and the next goes on."""
     name, watched = case.split(" ", 1)
     number = signal.Signals[name]
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(watched)
-        with started("run", spec, "--output", "json") as process:
+        with started("run", spec, "--output", "json", "--drain", "0.05") as process:
             assert before.reached.wait(PATIENCE)
             process.send_signal(number)
             out, err = ended(process)
         assert process.returncode == STOPPED, err
-        assert f"{number.name}: stopping" in err
+        assert f"{number.name}: {'finishing' if number is signal.SIGTERM else 'stopping'}" in err
         assert_reported(out, "interrupted")
         portal.call(before.open)
         if not watched.startswith("POST"):
@@ -126,12 +134,11 @@ def test_a_signal_while_the_target_does_not_answer(
         assert_goes_on(syncer, spec)
 
 
-@pytest.mark.torture
 def test_a_signal_during_a_pause(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
-    """A registry that asks to wait for a minute is not waited for."""
+    """A registry that asks to wait for a minute is not waited for, by a drain that may take half of it neither."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"HEAD|GET", lambda: web.Response(status=429, headers={"Retry-After": "60"}))
-        with started("run", spec, "--output", "json") as process:
+        with started("run", spec, "--output", "json", "--drain", "30") as process:
             until_line(process.stderr, "registry.retry_scheduled")
             process.send_signal(signal.SIGTERM)
             out, err = ended(process)
@@ -139,6 +146,19 @@ def test_a_signal_during_a_pause(serve: Serve, syncer: Syncer, portal: BlockingP
         assert_reported(out, "interrupted")
         portal.call(before.open)
         assert_goes_on(syncer, spec)
+
+
+@pytest.mark.torture
+def test_sigterm_during_a_pause_of_a_copy(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A single image that would have to wait for a minute is given up at once, and says how to go on."""
+    with serve("source", CONTENT) as source, portal.wrap_async_context_manager(gate(source.host)) as before:
+        before.hold("GET", lambda: web.Response(status=429, headers={"Retry-After": "60"}))
+        with started("copy", f"{before.address}/app:v0", f"oci:{tmp_path / 'copy'}:v0", "--drain", "30") as process:
+            until_line(process.stderr, "registry.retry_scheduled")
+            process.send_signal(signal.SIGTERM)
+            out, err = ended(process)
+    assert (process.returncode, out) == (STOPPED, "")
+    assert "longer than there was time. Run it again to go on" in err
 
 
 def test_a_signal_during_a_connect_that_hangs(serve: Serve, tmp_path: Path) -> None:
@@ -152,7 +172,7 @@ def test_a_signal_during_a_connect_that_hangs(serve: Serve, tmp_path: Path) -> N
             filling.connect_ex(full.getsockname())
         address = f"127.0.0.1:{full.getsockname()[1]}"
         spec.write_text(spec_between(source.host, address, "from: source/app, to: target/app, tags: {include: [v0]}"))
-        with started("run", spec, "--output", "json", "--log-level", "debug") as process:
+        with started("run", spec, "--output", "json", "--log-level", "debug", "--drain", "0.05") as process:
             until_line(process.stderr, "sync.repository_listed")
             process.send_signal(signal.SIGTERM)
             out, err = ended(process)
@@ -172,6 +192,8 @@ def test_a_signal_while_a_credential_helper_hangs(serve: Serve, tmp_path: Path, 
         spec.write_text(spec_between(source.host, target.host, "from: source/app, to: target/app"))
         authfile.write_text(json.dumps({"credHelpers": {source.host: "slow"}}))
         arguments = ("run", spec) if command == "run" else ("list-tags", f"{source.host}/app")
+        if command == "run":
+            arguments = (*arguments, "--drain", "0.05")
         environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
         with started(*arguments, "--authfile", authfile, env=environ) as process:
             number = int(pid.read_text())
@@ -194,7 +216,7 @@ def test_a_signal_while_the_state_cannot_be_written(
         ):
             assert before.reached.wait(PATIENCE)
             other.execute("BEGIN IMMEDIATE")
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             until_line(process.stderr, "sync.tag_cancelled")
             other.execute("ROLLBACK")
             out, err = ended(process)
@@ -220,6 +242,95 @@ def test_two_signals_end_it_at_once(serve: Serve, syncer: Syncer, portal: Blocki
         assert_goes_on(syncer, spec)
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_drain_at_once(
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path, second: signal.Signals
+) -> None:
+    """Whatever the second one is, nothing is waited for any more; the next run goes on from there."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
+        with started("run", spec, "--output", "json") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            until_line(process.stderr, "SIGTERM: finishing")
+            process.send_signal(second)
+            out, err = ended(process)
+        assert (process.returncode, out) == (STOPPED, ""), err
+        portal.call(before.open)
+        assert_goes_on(syncer, spec)
+
+
+def test_sigterm_finishes_the_images_under_way(
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path
+) -> None:
+    """Of more tags than are open at once those under way arrive; the others are not begun, and left to the next run."""
+    content = {f"app:v{at:02}": image(seed="draining", layers=1, size=5000) for at in range(OPEN_AT_ONCE + 6)}
+    with stage(serve, portal, tmp_path, content) as (spec, before):
+        before.hold(r"PUT .*/manifests/")
+        with started("run", spec, "--output", "json") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            said = until_line(process.stderr, "SIGTERM")
+            portal.call(before.open)
+            out, err = ended(process)
+        assert said == "syncer: SIGTERM: finishing what is under way, 7 s at most; a second signal stops at once\n"
+        assert process.returncode == STOPPED, err
+        report = assert_reported(out, "interrupted")
+        assert report["totals"]["selected"] == len(content)
+        assert report["totals"]["tags"]["copied"] == report["totals"]["manifests"]["count"] == OPEN_AT_ONCE
+        assert report["cut"] == {"entries": 0, "repositories": 1}
+        assert sum(line.startswith("PUT") and "/manifests/" in line for line in before.lines) == OPEN_AT_ONCE
+        tags = assert_goes_on(syncer, spec, "--retry-failed")
+    assert (tags["copied"], tags["in-sync"]) == (6, OPEN_AT_ONCE)
+
+
+def test_sigterm_when_all_is_under_way(serve: Serve, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A run that has begun everything and finishes it in time is done, and exits with 0."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"PUT .*/manifests/")
+        with started("run", spec, "--output", "json") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            until_line(process.stderr, "SIGTERM: finishing")
+            portal.call(before.open)
+            out, err = ended(process)
+        assert process.returncode == 0, err
+        assert assert_reported(out, "done")["totals"]["tags"]["copied"] == TAGS
+
+
+def test_sigterm_while_a_list_stalls(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
+    """A list that does not come is waited for no longer, however long the drain is; the next run does what is left."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"GET .*/tags/list")
+        with started("run", spec, "--output", "json", "--drain", "3600") as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            out, err = ended(process)
+        assert process.returncode == STOPPED, err
+        report = assert_reported(out, "interrupted")
+        assert (report["totals"]["selected"], report["cut"]["repositories"]) == (TAGS, 1)
+        portal.call(before.open)
+        assert assert_goes_on(syncer, spec, "--retry-failed")["copied"] == TAGS
+
+
+@pytest.mark.parametrize(("drain", "code"), [("7", 0), ("0.05", STOPPED), ("0", STOPPED)])
+def test_sigterm_during_a_copy(serve: Serve, portal: BlockingPortal, tmp_path: Path, drain: str, code: int) -> None:
+    """The one image is under way: it is finished in time, or given up, without an upload that is left open."""
+    with stage(serve, portal, tmp_path) as (_, before):
+        source = next(iter(re.findall(r"source: {host: '([^']+)'", (tmp_path / "spec.yaml").read_text())))
+        before.hold(r"(PATCH|PUT) .*/blobs/uploads/")
+        with started("copy", f"{source}/app:v0", f"{before.address}/app:v0", "--drain", drain) as process:
+            assert before.reached.wait(PATIENCE)
+            process.send_signal(signal.SIGTERM)
+            until_line(process.stderr, "SIGTERM")
+            if code == 0:
+                portal.call(before.open)
+            out, err = ended(process)
+        assert process.returncode == code, err
+        assert out == (f"{CONTENT['app:v0'].digest}\n" if code == 0 else "")
+        assert sessions(tmp_path) == []
+
+
 @pytest.mark.torture
 def test_a_target_that_hangs_at_the_very_end(
     serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path
@@ -227,7 +338,7 @@ def test_a_target_that_hangs_at_the_very_end(
     """A registry that does not even answer the DELETE of a session holds up a stop for no longer than its deadline."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
-        with started("run", spec, "--output", "json") as process:
+        with started("run", spec, "--output", "json", "--drain", "0.05") as process:
             assert before.reached.wait(PATIENCE)
             process.send_signal(signal.SIGTERM)
             out, err = ended(process)

@@ -56,7 +56,7 @@ def test_a_run_whose_words_nobody_hears(serve: Serve, portal: BlockingPortal, tm
         before.hold(r"PUT .*/manifests/")
         with started("run", spec, "--output", "json", stderr=gone) as process:
             assert before.reached.wait(PATIENCE)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             stopped, _ = ended(process)
         assert (process.returncode, json.loads(stopped)["status"]) == (75, "interrupted")
         portal.call(before.open)

@@ -156,6 +156,11 @@ class Worlds(RuleBasedStateMachine):
         """A run is stopped in the middle."""
         self._run(seed=seed, rate=rate, stop=stop)
 
+    @rule(seed=seeds, rate=rates, drain=st.integers(0, 40))
+    def run_and_drain(self, seed: int, rate: float, drain: int) -> None:
+        """A run is drained in the middle."""
+        self._run(seed=seed, rate=rate, drain=drain)
+
     @rule(
         move=st.builds(Move, after=st.integers(0, 20), repository=repositories, tag=tags, graph=graphs),
         seed=seeds,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import anyio
 
+from syncer.engine.draining import Drain
 from syncer.events import RunStatus, TagFinished
 from syncer.oci import Manifest
 from tests.faults.stateful.expectation import Expectation, is_list, subject_of
@@ -229,6 +230,7 @@ class Scenario:
         kinds: tuple[str, ...] = (),
         fatal: Fatal | None = None,
         stop: int | None = None,
+        drain: int | None = None,
         move: Move | None = None,
         recheck: bool = False,
     ) -> None:
@@ -240,6 +242,7 @@ class Scenario:
             kinds: names of faults to which that is limited.
             fatal: a fault that nobody survives.
             stop: after so many requests the run is told to stop.
+            drain: after so many requests the run is told to begin nothing more, and to stop some seconds later.
             move: what happens at the source meanwhile.
             recheck: look at everything again.
 
@@ -253,7 +256,7 @@ class Scenario:
         if fatal is not None:
             verdict = arm(fatal, self.injector, self.expected, is_recheck=recheck)
         strike(self.injector, seed, rate, kinds)
-        course = _Course(self, stop=stop, move=move)
+        course = _Course(self, stop=stop, drain=drain, move=move)
         before = {name: dict(self.target.repository(name).tags) for name in Scenario.REPOSITORIES}
         self.expected.has_run()
         report = self._runner.run(self._synced(course, seed=seed, recheck=recheck))
@@ -267,7 +270,7 @@ class Scenario:
     async def _synced(self, course: _Course, *, seed: int, recheck: bool) -> Report:
         registries = {"source": self.source, "target": self.target}
         async with self.internet.running():
-            course.stopped = anyio.Event()
+            course.stopped, course.draining = anyio.Event(), Drain(7)
             return await synced(
                 self.internet,
                 spec_of(registries, *self._entries()),
@@ -277,6 +280,7 @@ class Scenario:
                 is_rerun=self._is_settled and not (recheck or course.has_move),
                 recheck=recheck,
                 stop=course.stopped,
+                drain=course.draining,
             )
 
     def _entries(self) -> list[str]:
@@ -300,16 +304,18 @@ class Scenario:
 class _Course:
     """One run: hears it, stands in its way, and judges it."""
 
-    def __init__(self, scenario: Scenario, *, stop: int | None, move: Move | None) -> None:
+    def __init__(self, scenario: Scenario, *, stop: int | None, drain: int | None, move: Move | None) -> None:
         self._scenario = scenario
         self._expected = scenario.expected
         self._stop = stop
+        self._drain = drain
         self._move = move
         self._injector = scenario.injector
         self._since = len(scenario.internet.history.entries)
         #: Tags that moved meanwhile, and what they had been.
         self._moved: dict[Item, str | None] = {}
         self.stopped: anyio.Event
+        self.draining: Drain
         self.came = 0
         self.finished: list[TagFinished] = []
         scenario.internet.interceptor = self
@@ -331,6 +337,9 @@ class _Course:
         self.came += 1
         if self._stop is not None and self.came > self._stop:
             self.stopped.set()
+        if self._drain is not None and self.came > self._drain and not self.draining.has_begun:
+            self.draining.begin()
+            asyncio.get_running_loop().call_later(self.draining.seconds, self.stopped.set)
         if self._move is not None and self.came > self._move.after:
             move, self._move = self._move, None
             had = self._scenario.source.repository(move.repository).tags.get(move.tag)
@@ -348,7 +357,9 @@ class _Course:
         unexpected = sorted(failed - verdict.may)
         wrong = [f"{name}:{tag} is reported as failed, and nothing stood in its way" for name, tag in unexpected]
         wrong += self._strays(before)
-        is_whole = not (self.stopped.is_set() or verdict.is_deferring)
+        # What was drained may have done everything all the same; it is not called done for less.
+        is_cut = self.stopped.is_set() or (self.draining.has_begun and report.status is RunStatus.INTERRUPTED)
+        is_whole = not (is_cut or verdict.is_deferring)
         if is_whole:
             wrong += [f"{name}:{tag} is not reported as failed" for name, tag in sorted(verdict.must - failed)]
             wrong += self._missing(failed, is_recheck=is_recheck)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.support.world import spec_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
 
@@ -233,3 +233,23 @@ def test_a_certificate_file_that_is_not_there(syncer: Syncer, tmp_path: Path) ->
     )
     ran = syncer("run", str(spec))
     assert (ran.code, "nope.pem" in ran.error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "reference", ["oci:{place}/x:v1", "oci:{place}:v1", "dir:{place}/x", "oci-archive:{place}/x:v1"]
+)
+@pytest.mark.parametrize("is_device", [True, False])
+def test_something_is_where_a_directory_should_be(
+    syncer: Syncer, tmp_path: Path, reference: str, *, is_device: bool
+) -> None:
+    """A target in what is no directory is refused with its path, what is in its way, and what to do."""
+    place, kind = (Path("/dev/full"), "a device") if is_device else (tmp_path / "file", "a file")
+    if not is_device:
+        place.write_text("something")
+    named = reference.format(place=place)
+    ran = syncer("copy", "127.0.0.1:9/x:y", named)
+    path = named.split(":")[1]
+    where = path if path == str(place) else f"{path} cannot be made: {place}"
+    expected = f"{where} is {kind}, and was expected to be a directory. Name a path in a directory, or one"
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.error == f"syncer: error: {expected} that is not there yet.\n"

@@ -124,7 +124,7 @@ def test_a_run_that_is_stopped_says_so_and_the_next_one_goes_on(serve: Serve, tm
         text = spec_between(source.host, target.host, "from: source/x, to: target/y")
         slow = text.replace("plain_http: true}", "plain_http: true, limits: {bandwidth: 50KiB/s}}", 1)
         spec.write_text(slow)
-        with started("run", str(spec), "--output", "json", "--log-level", "debug") as process:
+        with started("run", str(spec), "--output", "json", "--log-level", "debug", "--drain", "0.1") as process:
             while "sync.blob_started" not in (line := line_of(process.stderr)):
                 assert line, "it ended before it moved anything"
             second = finished("run", str(spec))
@@ -135,7 +135,7 @@ def test_a_run_that_is_stopped_says_so_and_the_next_one_goes_on(serve: Serve, tm
         again = finished("run", str(spec), "--output", "json")
     assert process.returncode == 75, err
     assert json.loads(out)["status"] == "interrupted"
-    assert "SIGTERM: stopping" in err
+    assert "SIGTERM: finishing what is under way, 0.1 s at most; a second signal stops at once" in err
     assert (second.returncode, second.stdout) == (75, "")
     assert str(process.pid) in second.stderr
     assert json.loads(beside.stdout)["runs"][0]["status"] == "running"

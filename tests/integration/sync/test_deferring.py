@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -20,7 +20,6 @@ from tests.support.scripted import scripted
 from tests.support.world import embedded, fill, run, spec_between
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.images import Sample
@@ -33,9 +32,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs try again as often as ever, and wait next to nothing before they do."""
     quick = RetryPolicy(base=0.002, cap=0.02, absent_cap=0.01)
 
-    def standings(
-        budget: RetryBudget | None = None, policy: RetryPolicy | None = None, **clocks: Callable[[], float]
-    ) -> Standings:
+    def standings(budget: RetryBudget | None = None, policy: RetryPolicy | None = None, **clocks: Any) -> Standings:
         return Standings(budget, policy or quick, **clocks)
 
     monkeypatch.setattr(places, "Standings", standings)

@@ -196,14 +196,14 @@ async def test_a_session_that_is_gone_costs_one_question(tmp_path: Path) -> None
 
 
 async def test_a_stop_leaves_neither_a_session_nor_a_note(tmp_path: Path) -> None:
-    """SIGTERM in the middle of a large blob: its session is deleted, and the state does not name it."""
+    """SIGINT in the middle of a large blob: its session is deleted, and the state does not name it."""
     blob = await to_thread.run_sync(described, 12)
     async with serving(blob, most=10 * MIB) as source, embedded(tmp_path / "target") as target:
         runs = await runs_of(tmp_path, source, target.host, "auto")
         async with runs.run() as process:
             await until(target, 10 * MIB - UNDER_WAY, process)
             await noted(runs, 0)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             await process.communicate()
         assert process.returncode == 75
         assert [record.status for record in target.requests if record.method == "DELETE"] == [204]

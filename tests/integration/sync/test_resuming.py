@@ -145,12 +145,12 @@ async def test_a_killed_run_resumes_without_sending_blobs_again(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_stops_cleanly_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
-    """One signal: exit 75, a report, a word on resuming, no upload left open; the next run completes."""
+    """One signal, without a drain: exit 75, a report, a word on resuming, no upload left open; the next run goes on."""
     async with embedded(tmp_path / "a") as a, embedded(tmp_path / "b") as b:
         await fill(a.host, "load/app", shared_images(TAGS))
         spec = tmp_path / "spec.yaml"
         await anyio.Path(spec).write_text(spec_between(a.host, b.host, ENTRY))
-        process = await to_thread.run_sync(lambda: start(spec))
+        process = await to_thread.run_sync(lambda: start(spec, "--drain", "0"))
         await b.until(40)
         process.send_signal(number)
         code, out, err = await to_thread.run_sync(finish, process)

@@ -185,6 +185,7 @@ def test_json(run: list[Event]) -> None:
         "deferrals",
         "notices",
         "notices_unlisted",
+        "cut",
     }
     assert document["status"] == "failed"
     assert document["started"] == "2025-01-01T00:00:01+00:00"

@@ -224,6 +224,20 @@ def test_deferrals() -> None:
             ),
         ),
         (
+            Report(
+                started=START,
+                status=RunStatus.INTERRUPTED,
+                seconds=2,
+                totals=totals(selected=9, copied=4),
+                cut_repositories=2,
+                cut_entries=1,
+            ),
+            (
+                "Stopped after 2.0 s: of 9 tags 4 copied, 5 not reached; "
+                "2 repositories and 1 entry not looked at to the end. Nothing is lost; run it again to go on."
+            ),
+        ),
+        (
             Report(started=START, status=RunStatus.FAILED, seconds=1),
             "Failed after 1.0 s: no tags were looked at.",
         ),
