@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,13 +13,14 @@ import anyio
 from anyio import lowlevel
 
 from syncer.engine.blobs import BlobMover, blamed_on
+from syncer.engine.claims import Claim, Claims
 from syncer.engine.draining import Drain
 from syncer.engine.fanout import open_group
 from syncer.engine.holdings import Holdings
 from syncer.engine.images import CopyOptions
 from syncer.engine.readings import Readings
 from syncer.engine.repositories import RepositoryPair, RepositorySync
-from syncer.errors import Interrupted, InvalidReference, NotFound, PolicyViolation, Side, SyncerError
+from syncer.errors import Interrupted, InvalidReference, NotFound, Side, SyncerError
 from syncer.events import (
     EntryFailed,
     LookCut,
@@ -31,7 +32,6 @@ from syncer.events import (
     TagOutcome,
 )
 from syncer.plan.records import TagRecord, Unresolved, whole_entry
-from syncer.spec.routing import image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -72,19 +72,6 @@ class Breadth:
 
     repositories: int = 64
     images: int = 64
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Claim:
-    """What one source writes, or would write, to a target repository; the first in the spec comes first."""
-
-    pair: RepositoryPair
-    #: Those for the same target repository that come before it.
-    earlier: tuple[_Claim, ...] = ()
-    owners: dict[str, str] = field(default_factory=dict)
-    listed: anyio.Event = field(default_factory=anyio.Event)
-    #: The source could not be looked at: whatever its selection fits may be its own.
-    has_failed: bool = False
 
 
 class _Names:
@@ -188,12 +175,9 @@ class SyncRun:
         self._movers: dict[str, BlobMover] = {}
         self._readings = Readings()
         self._fans = _fans(entries)
-        self._claims: dict[str, list[_Claim]] = {}
-        self._failed_entries: list[SyncEntry] = []
+        self._claims = Claims(entries, observer, lambda key, repository: places.target(key, repository).registry)
         self._begun_entries: set[str] = set()
         self._is_writing = False
-        # One entry that keeps the whole path cannot write a tag twice, and needs no memory for all tags.
-        self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
 
     async def execute(self) -> None:
         """Sync every tag of every entry; failures are told to the observer, never raised, and so is what was cut."""
@@ -269,7 +253,7 @@ class SyncRun:
             pass
         except SyncerError as error:
             outcome, failure = TagOutcome.of(error), error
-            self._failed_entries.append(entry)
+            self._claims.fail(entry)
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
             names.leave()
@@ -279,7 +263,7 @@ class SyncRun:
         pair = self._pair(entry, repository)
         if pair is None or (self._only and not self._only.wants_some(entry.name, pair.target_name)):
             return
-        claim = self._claim(pair)
+        claim = self._claims.claim(pair)
         # Taken here and not in the task, so that a catalog is read no faster than it is worked off.
         await self._repositories[pair.target.registry].acquire()
         group.start_soon(self._repository, pair, claim, work)
@@ -325,7 +309,7 @@ class SyncRun:
                     hint="Compare the pattern with 'syncer list-repos', and check that the credentials may list it.",
                 )
 
-    async def _repository(self, pair: RepositoryPair, claim: _Claim, work: Work) -> None:
+    async def _repository(self, pair: RepositoryPair, claim: Claim, work: Work) -> None:
         began = self._clock()
         outcome = TagOutcome.CANCELLED
         error: SyncerError | None = None
@@ -339,8 +323,7 @@ class SyncRun:
         except SyncerError as raised:
             outcome, error = TagOutcome.of(raised), raised
         finally:
-            claim.has_failed = not claim.listed.is_set()
-            claim.listed.set()
+            claim.end()
             self._repositories[pair.target.registry].release()
             await self._record(pair.entry, pair.source_name, pair.target_name, outcome, error)
         self._observer.notify(
@@ -377,7 +360,7 @@ class SyncRun:
         with anyio.CancelScope(shield=True):
             await self._journal.record_tag(record)
 
-    async def _tags(self, pair: RepositoryPair, claim: _Claim, work: Work) -> bool:
+    async def _tags(self, pair: RepositoryPair, claim: Claim, work: Work) -> bool:
         """Look at the tags while they are listed, the first before the last is known; False when that was cut."""
         sync = RepositorySync(
             pair,
@@ -386,7 +369,7 @@ class SyncRun:
             self._observer,
             run=self._run,
             clock=self._clock,
-            admits=partial(self._admits, claim),
+            admits=partial(self._admits, pair, claim),
         )
         places = self._images[pair.target.registry]
         async with open_group() as images:
@@ -405,13 +388,13 @@ class SyncRun:
             return False
         return not self._is_writing or await sync.sync_companions(lambda: not self._drain.has_begun)
 
-    async def _list(self, sync: RepositorySync, claim: _Claim) -> None:
+    async def _list(self, sync: RepositorySync, claim: Claim) -> None:
         """List both sides; a repository that a catalog names and that lists no tags is empty, not missing."""
         pair, listing = sync.pair, sync.listing
         try:
             # Who comes first in the spec is to be known before a tag is handed out.
             for other in claim.earlier:
-                await other.listed.wait()
+                await other.wait()
             await listing.run()
         except NotFound as error:
             if listing.listed or not pair.is_match or error.side is not Side.SOURCE:
@@ -422,56 +405,22 @@ class SyncRun:
         except anyio.get_cancelled_exc_class():
             self._observer.notify(_listed(sync))
             raise
-        claim.listed.set()
+        claim.is_listed()
         if listing.listed and not listing.selected:
             text = f"none of its {listing.listed} tags is selected by entry {pair.entry!r}"
             self._observer.notify(Notice(where=pair.source_name, text=text))
         self._observer.notify(_listed(sync))
 
+    def _admits(self, pair: RepositoryPair, claim: Claim, tag: str) -> bool:
+        """Tell whether the tag is to be looked at."""
+        if self._only and not self._only.wants(pair.entry, pair.target_name, tag):
+            return False
+        return self._claims.admit(claim, pair, tag)
+
     def _mover(self, registry: str) -> BlobMover:
         if registry not in self._movers:
             self._movers[registry] = BlobMover(Holdings(registry, self._journal), self._observer, self._readings)
         return self._movers[registry]
-
-    # ------------------------------------------------------------------ two entries, one tag
-
-    def _claim(self, pair: RepositoryPair) -> _Claim:
-        """Queue for the target repository; what the spec alone shows to collide was refused at load time."""
-        claims = self._claims.setdefault(pair.target_name, [])
-        claim = _Claim(pair=pair, earlier=tuple(claims))
-        claims.append(claim)
-        return claim
-
-    def _admits(self, claim: _Claim, tag: str) -> bool:
-        """Tell whether the tag is to be looked at: nobody earlier in the spec writes it, or might; else fail it."""
-        pair = claim.pair
-        if self._only and not self._only.wants(pair.entry, pair.target_name, tag):
-            return False
-        owner = f"entry {pair.entry!r} from {pair.source_name}"
-        taken = next((other.owners[tag] for other in claim.earlier if tag in other.owners), None)
-        doubtful = None if taken else self._doubtful_owner(pair, claim.earlier, tag)
-        if taken or doubtful:
-            self._observer.notify(_refused(pair, tag, owner, taken, doubtful))
-            return False
-        if self._may_collide:
-            claim.owners[tag] = owner
-        return True
-
-    def _doubtful_owner(self, pair: RepositoryPair, earlier: Sequence[_Claim], tag: str) -> str | None:
-        """Return who comes first in the spec, may own the tag, and could not be looked at."""
-        for other in earlier:
-            if other.has_failed and other.pair.selection.selects(tag):
-                return f"entry {other.pair.entry!r} from {other.pair.source_name}"
-        for entry in self._failed_entries:
-            if entry.name != pair.entry and entry.tags.selects(tag) and self._might_write(entry, pair.target):
-                return f"entry {entry.name!r}"
-        return None
-
-    def _might_write(self, entry: SyncEntry, target: Target) -> bool:
-        globs = image(entry.source, entry.target).globs
-        if not any(glob.matches(target.repository) for glob in globs):
-            return False
-        return self._places.target(entry.target_registry, target.repository).registry == target.registry
 
 
 def _listed(sync: RepositorySync) -> RepositoryListed:
@@ -517,25 +466,3 @@ def _fans(entries: Sequence[SyncEntry]) -> dict[str, list[SyncEntry]]:
     for entry in entries:
         found.setdefault(entry.source_registry, []).append(entry)
     return {key: fan for key, fan in found.items() if len({entry.target_registry for entry in fan}) > 1}
-
-
-def _refused(pair: RepositoryPair, tag: str, owner: str, taken: str | None, doubtful: str | None) -> TagFinished:
-    name = f"{pair.target_name}:{tag}"
-    if taken:
-        error = PolicyViolation(
-            f"{name} is written by {taken} already, and {owner} would write it too",
-            hint="Give one of the entries another target, or exclude the tag from it.",
-        )
-    else:
-        error = PolicyViolation(
-            f"{name} may belong to {doubtful}, which could not be looked at; {owner} does not write it meanwhile",
-            hint="Run again when the other source can be reached, or exclude the tag from one of the entries.",
-        )
-    return TagFinished(
-        entry=pair.entry,
-        source=pair.source_name,
-        target=pair.target_name,
-        tag=tag,
-        outcome=TagOutcome.FAILED,
-        error=error,
-    )

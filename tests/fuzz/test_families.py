@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.catalogue import FAMILIES
 from tests.fuzz.hunting import Catch, hunt
 from tests.fuzz.stage import CORPUS, Family, survive
-from tests.support.searching import searched
+from tests.support.searching import SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ _REFUSED_AS_MEANT = {"answers_push", "documents", "errors", "headers", "helpers"
 def test_nothing_but_our_errors_leaves_a_reader(family: Family, read: Reader) -> None:
     """A valid document that is changed in a place or two is taken or refused in our words, and nothing else happens."""
 
-    @settings(searched, max_examples=searched.max_examples // (4 if family.is_slow else 1))
+    @settings(SEARCH, max_examples=SEARCH.max_examples // (4 if family.is_slow else 1))
     @given(st.sampled_from(family.seeds()), st.randoms(use_true_random=False))
     def search(seed: bytes, random: Random) -> None:
         survive(family, read, family.mutate(random, seed))

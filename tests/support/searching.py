@@ -18,12 +18,14 @@ _THOROUGH = settings(deadline=None, max_examples=2000, suppress_health_check=[He
 
 #: Read at import, as hypothesis needs it.
 _IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+#: For tests that change some of it.
+SEARCH = _THOROUGH if _IS_THOROUGH else _QUICK
 #: Seconds after which a search has got stuck.
 _SECONDS = 600 if _IS_THOROUGH else 60
 
 
 def searched(test: T) -> T:
     """Decorate a property test, which ``make torture`` runs again with many more examples."""
-    found: T = (_THOROUGH if _IS_THOROUGH else _QUICK)(test)
+    found: T = SEARCH(test)
     marked: T = pytest.mark.searched(pytest.mark.timeout(_SECONDS)(found))
     return marked

@@ -648,11 +648,23 @@ async def test_what_was_listed_is_told() -> None:
 
 @pytest.mark.parametrize("count", [1, 40])
 async def test_memory_of_claims_is_kept_only_where_entries_can_meet(count: int) -> None:
-    """A lone entry that keeps the path remembers no tags, however many there are."""
+    """A lone entry that keeps the path remembers nothing, however many tags there are."""
     world = filled(count)
     run = await world.prepare("  - {name: one, from: 'source/*', to: 'target/{path}'}\n")
     await run.execute()
-    assert [claim.owners for claims in run._claims.values() for claim in claims] == [{}]
+    assert len(run._claims) == 0
+
+
+async def test_a_claim_that_is_kept_holds_neither_repository_nor_event() -> None:
+    """Of twenty thousand repositories as many claims are kept to the end, where another entry may come to them."""
+    world = filled(2)
+    run = await world.prepare("  - {name: one, from: source/app, to: target/m}\n")
+    run._claims._may_collide = True
+    await run.execute()
+    assert len(run._claims) == 1
+    (claim,) = run._claims._claims["target/m"]
+    assert claim._listed is None
+    assert not hasattr(claim, "pair")
 
 
 async def test_entries_that_read_the_same_repositories_go_over_the_catalog_once() -> None:
