@@ -11,6 +11,7 @@ from syncer.errors import StorageFull, UsageError
 from syncer.layout.files import begin_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -30,7 +31,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` and a line end to ``path``: wholly, or not at all. A pipe or device is written as it is.
+    """Write ``text`` and a line end to ``path``, as :func:`write_parts` does."""
+    write_parts(path, [text if text.endswith("\n") else f"{text}\n"])
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write the parts of a text to ``path``: wholly, or not at all. A pipe or device is written as it is.
 
     Names of files may have bytes that are no UTF-8 (PEP 383). They are escaped as on the terminal, which in JSON
     stands for what they were. What a process that was killed left beside ``path`` is removed.
@@ -39,15 +45,15 @@ def write_text(path: Path, text: str) -> None:
         StorageFull: when there is no space left.
         UsageError: when it cannot be written for another reason.
     """
-    line = text if text.endswith("\n") else f"{text}\n"
     try:
         if path.exists() and not path.is_file():
-            path.write_text(line, encoding="utf-8", errors="backslashreplace")
+            with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(parts)
             return
         handle, temporary = begin_beside(path, mode=0o666)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(line)
+                file.writelines(parts)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):

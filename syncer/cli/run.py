@@ -1,6 +1,5 @@
 """``syncer run``, ``plan`` and ``status``: what a spec asks for, what is due, and what was done."""
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -14,7 +13,7 @@ from syncer.app.running import run_spec
 from syncer.app.stopping import DRAIN, stoppable
 from syncer.app.surroundings import Surroundings
 from syncer.cli.exits import ExitCode, code_of_report
-from syncer.cli.files import check_writable, write_text
+from syncer.cli.files import check_writable, write_parts, write_text
 from syncer.cli.options import AuthFile, DrainSeconds, Progressing, Voice, spread
 from syncer.cli.rendering import print_json
 from syncer.cli.sessions import until
@@ -94,11 +93,11 @@ def run(
 def _tell(report: Report, voice: Voice, file: Path | None) -> None:
     """Print a report, and write it to ``file``."""
     if voice.as_json:
-        print_json(report.to_json())
+        sys.stdout.writelines(report.to_text())
     else:
         render_report(report, console())
     if file is not None:
-        write_text(file, json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        write_parts(file, report.to_text())
 
 
 def _report_so_far(report: Report, voice: Voice, file: Path | None) -> None:

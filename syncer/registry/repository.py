@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from syncer.registry.call import Reply
     from syncer.registry.client import RegistryClient
 
+#: One object each for all repositories, of which there may be many.
+_READ, _READ_AND_WRITE = frozenset({"pull"}), frozenset({"pull", "push"})
 _ACCEPT = {"Accept": media_types.ACCEPT_MANIFESTS}
 #: A manifest of this size is parsed in a thread, to keep the loop going.
 _PARSED_ON_LOOP = 256 * 1024
@@ -57,8 +59,8 @@ class RegistryRepository:
         self._name = name
         self.side = side
         # On the target every request asks for the right to push, so that one token does for all of them.
-        actions = ("pull", "push") if side is Side.TARGET else ("pull",)
-        self.scopes: tuple[Scope, ...] = (Scope.repository(name, *actions),)
+        actions = _READ_AND_WRITE if side is Side.TARGET else _READ
+        self.scopes: tuple[Scope, ...] = (Scope("repository", name, actions),)
 
     @property
     def client(self) -> RegistryClient:

@@ -6,6 +6,8 @@ only added. Sizes are bytes, durations seconds, times ISO 8601 in UTC.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -249,27 +251,51 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report's JSON object."""
-        return {
-            "schema": SCHEMA,
-            "run": self.run,
-            "spec": self.spec,
-            "status": self.status.value,
-            "started": self.started.isoformat(),
-            "finished": self.finished.isoformat() if self.finished is not None else None,
-            "seconds": round(self.seconds, 3),
-            "entries": self.entries,
-            "totals": self.totals.to_json(),
-            "requests": {
+        return {name: list(value) if isinstance(value, Iterator) else value for name, value in self._members()}
+
+    def to_text(self) -> Iterator[str]:
+        """Yield the text of the JSON, each thing of a list on a line: no copy of all of it is in memory at once."""
+        before = "{"
+        for name, value in self._members():
+            yield f"{before}\n  {json.dumps(name)}: "
+            if isinstance(value, Iterator):
+                opening = "["
+                for thing in value:
+                    yield f"{opening}\n    {json.dumps(thing, ensure_ascii=False)}"
+                    opening = ","
+                yield "[]" if opening == "[" else "\n  ]"
+            else:
+                yield json.dumps(value, ensure_ascii=False)
+            before = ","
+        yield "\n}\n"
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Yield the members of the JSON object; the things of long lists as they are asked for."""
+        yield "schema", SCHEMA
+        yield "run", self.run
+        yield "spec", self.spec
+        yield "status", self.status.value
+        yield "started", self.started.isoformat()
+        yield "finished", self.finished.isoformat() if self.finished is not None else None
+        yield "seconds", round(self.seconds, 3)
+        yield "entries", self.entries
+        yield "totals", self.totals.to_json()
+        yield (
+            "requests",
+            {
                 "total": self.request_count,
                 "registries": {registry: dict(kinds) for registry, kinds in self.requests.items()},
             },
-            "retries": {"total": sum(self.retries.values()), "registries": dict(self.retries)},
-            "repositories": [repository.to_json() for repository in self.repositories],
-            "copied": [tag.to_json() for tag in self.copied],
-            "copied_unlisted": self.copied_unlisted,
-            "failures": [failure.to_json() for failure in self.failures],
-            "deferrals": [deferral.to_json() for deferral in self.deferrals],
-            "notices": [{"where": notice.where, "text": notice.text, "count": notice.count} for notice in self.notices],
-            "notices_unlisted": self.notices_unlisted,
-            "cut": {"entries": self.cut_entries, "repositories": self.cut_repositories},
-        }
+        )
+        yield "retries", {"total": sum(self.retries.values()), "registries": dict(self.retries)}
+        yield "repositories", (repository.to_json() for repository in self.repositories)
+        yield "copied", (tag.to_json() for tag in self.copied)
+        yield "copied_unlisted", self.copied_unlisted
+        yield "failures", (failure.to_json() for failure in self.failures)
+        yield "deferrals", (deferral.to_json() for deferral in self.deferrals)
+        yield (
+            "notices",
+            ({"where": notice.where, "text": notice.text, "count": notice.count} for notice in self.notices),
+        )
+        yield "notices_unlisted", self.notices_unlisted
+        yield "cut", {"entries": self.cut_entries, "repositories": self.cut_repositories}

@@ -162,6 +162,18 @@ def test_failure_without_an_error() -> None:
     assert (failure.error, failure.message, failure.retryable) == ("", "gate closed", False)
 
 
+def test_the_text_is_that_of_the_json_with_a_line_for_each_thing(run: list[Event]) -> None:
+    """What is written in parts, as twenty thousand repositories would not fit into memory, is the same document."""
+    for report in (observe(run), observe([])):
+        parts = list(report.to_text())
+        assert json.loads("".join(parts)) == report.to_json()
+        assert "".join(parts).endswith("\n}\n")
+        lines = "".join(parts).splitlines()
+        for listed in ("repositories", "copied", "failures"):
+            for thing in report.to_json()[listed]:
+                assert sum(json.loads(line.strip().rstrip(",")) == thing for line in lines if line[:5] == "    {") == 1
+
+
 def test_json(run: list[Event]) -> None:
     """The JSON names its schema, and says all that the report knows."""
     document = json.loads(json.dumps(observe(run).to_json()))
