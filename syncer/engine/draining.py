@@ -59,12 +59,11 @@ class Drain:
         Raises:
             Interrupted: when the drain begins, or has begun, and is over long before.
         """
-        now = anyio.current_time()
-        awake_at = now + seconds
+        awake_at = anyio.current_time() + seconds
         if not self.has_begun:
             with anyio.CancelScope(deadline=awake_at):
                 await self._begun.wait()
-                now = anyio.current_time()
+        now = anyio.current_time()
         # Once it is over nobody is under way but who tidies up, and has a deadline.
         if now < self._until and awake_at > self._until + _TIDYING:
             raise Interrupted(

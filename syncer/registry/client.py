@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -369,23 +370,35 @@ class RegistryClient:
     async def _failure(self, call: Call, response: HttpResponse) -> SyncerError:
         from syncer.registry.failures import ERROR_BODY_LIMIT, Answer, failure  # noqa: PLC0415 - only when one comes
 
-        body = b"" if call.method == "HEAD" else await response.read_start(ERROR_BODY_LIMIT)
         origin = Origin.of(response.url)
-        return failure(
-            Answer(
-                # A storage that a registry redirects to speaks for itself.
-                registry=self.host if origin == self.home else str(origin),
-                method=call.method,
-                url=redact(response.url),
-                asked=call.asked,
-                status=response.status,
-                headers=response.headers,
-                body=body,
-                wanted=call.expected,
-                now=self._wall_clock(),
-                repository=f"{self.host}/{call.scopes[0].name}" if call.names_repository else "",
-            )
+        answer = Answer(
+            # A storage that a registry redirects to speaks for itself.
+            registry=self.host if origin == self.home else str(origin),
+            method=call.method,
+            url=redact(response.url),
+            asked=call.asked,
+            status=response.status,
+            headers=response.headers,
+            body=b"",
+            wanted=call.expected,
+            now=self._wall_clock(),
+            repository=f"{self.host}/{call.scopes[0].name}" if call.names_repository else "",
         )
+        if call.method == "HEAD":
+            return failure(answer)
+        try:
+            return failure(replace(answer, body=await response.read_start(ERROR_BODY_LIMIT)))
+        except anyio.get_cancelled_exc_class():
+            # Who was to be told is gone, and the wish to be left alone is meant for all.
+            self._leave_alone(failure(answer), call)
+            raise
+
+    def _leave_alone(self, error: SyncerError, call: Call) -> None:
+        """Take note of what ``error`` says of a pause, for the others."""
+        if self._deferred(error, call) is None:
+            decision = self.standing.policy.decide(error, 1, self._random)
+            if decision.reaction is Reaction.PAUSE_HOST:
+                self.limits.pause(decision.delay, self._place_of(error))
 
     async def _explained(
         self, error: SyncerError, call: Call, challenges: list[Challenge], *, is_own: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from syncer.engine.draining import Drain
-from syncer.errors import SizeMismatch
+from syncer.errors import RateLimitReached, SizeMismatch
 from syncer.events import RequestKind, RetryScheduled, RunStatus, TagOutcome
 from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.credentials.values import Basic
@@ -137,6 +138,32 @@ def test_a_session_that_nothing_is_sent_to_is_deleted_after_a_pause(tmp_path: Pa
     assert not internet.violations
     assert not target.sessions
     assert list(internet.history.changes(What.SESSION_DELETED))
+
+
+@pytest.mark.parametrize("seconds", [60, 3600])
+def test_a_pause_is_kept_although_who_was_told_of_it_is_cancelled(seconds: int) -> None:
+    """Who is cancelled before all of a 429 has come leaves word of it for the others."""
+    is_over = asyncio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse(status=429, headers={"Retry-After": str(seconds), "Content-Length": "10"})
+        await answer.prepare(request)
+        await answer.write(b"{")
+        await is_over.wait()
+        return answer
+
+    async def main() -> int:
+        clock = asyncio.get_running_loop().time
+        async with scripted(handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True)
+            async with RegistryClient(settings, Keys(), Recorder(), clock=clock) as client:
+                for _ in range(2):
+                    with anyio.move_on_after(1), suppress(RateLimitReached):
+                        await client.repository("app").fetch_manifest("v1")
+            is_over.set()
+            return len(server.lines)
+
+    assert virtually(main()) == 1
 
 
 def test_a_token_that_runs_out_in_a_pause() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ class Course:
         texts: what else it wrote (state, logs, messages), by name.
         is_whole: every tag of the sources is wanted.
         grace: seconds by which a request may be late: sent before a pause was known, seen after.
+        heard: the statuses of the answers that it had, counted; None when all that were sent are taken for heard.
     """
 
     since: int = 0
@@ -80,6 +81,7 @@ class Course:
     texts: Mapping[str, bytes] = field(default_factory=dict)
     is_whole: bool = False
     grace: float = 0.05
+    heard: Mapping[int, int] | None = None
 
 
 def check(history: History, course: Course, secrets: Mapping[str, Iterable[str]]) -> list[Violation]:
@@ -282,7 +284,14 @@ def contents(history: History, course: Course) -> Iterator[Violation]:
 
 
 def pauses(history: History, course: Course) -> Iterator[Violation]:
-    """I6: nothing is sent to a host that has asked to be left alone, until its time is over."""
+    """I6: nothing is sent to a host that has asked to be left alone, until its time is over.
+
+    Who gives up a request at the moment of its answer does not know what that asks; such runs are not judged.
+    """
+    asking = [one for one in _exchanges(history, course) if one.pause is not None and one.is_delivered]
+    sent = Counter(one.status for one in asking)
+    if course.heard is not None and any(count > course.heard.get(status, 0) for status, count in sent.items()):
+        return
     until: dict[str, tuple[float, float]] = {}
     pending: dict[str, list[Exchange]] = defaultdict(list)
     for exchange in _exchanges(history, course):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncer.cli.exits import code_of_report
-from syncer.events import RepositoryStarted, TagFinished
+from syncer.events import RepositoryStarted, RequestFinished, TagFinished
 from tests.support.faults.invariants import Course, check, place_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Judge:
         self._since = len(internet.history.entries)
         self._pairs: dict[Place, Place] = {}
         self._finished: list[TagFinished] = []
+        self._heard: Counter[int] = Counter()
         self._state = Path(spec.state)
         # A subset of an index is another index, and what is selected is the spec's affair.
         self._is_faithful = not any(entry.platforms for entry in spec.entries)
@@ -35,6 +37,8 @@ class Judge:
         """Hear an event."""
         if isinstance(event, TagFinished):
             self._finished.append(event)
+        elif isinstance(event, RequestFinished):
+            self._heard[event.status] += 1
         elif isinstance(event, RepositoryStarted):
             self._pairs[place_of(event.target)] = place_of(event.source)
 
@@ -59,5 +63,6 @@ class Judge:
             is_whole=self._is_whole,
             budget=budget,
             texts=texts,
+            heard=self._heard,
         )
         return check(self._internet.history, course, self._internet.secrets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,12 @@ import pytest
 
 from syncer.engine.draining import Drain
 from syncer.engine.runs import Breadth
-from syncer.errors import ServerFailure
+from syncer.errors import Interrupted, ServerFailure
 from syncer.events import LookCut, RepositoryFinished, RepositoryListed, TagFinished, TagOutcome
 from syncer.oci.referrers import cosign_tags
 from syncer.plan.records import Unresolved
 from tests.support import images
+from tests.support.faults.virtual_time import virtually
 from tests.unit.engine.test_overlap import paged
 from tests.unit.engine.test_runs import ONE, World, filled, unresolved
 
@@ -196,3 +198,39 @@ async def test_a_stop_remembers_entries_that_were_not_begun() -> None:
         world.target.gate = gate
         await run.execute()
     assert (await unresolved(world)).entries == {"all", "one"}
+
+
+@pytest.mark.parametrize(
+    ("begins", "wakes"),
+    [
+        (None, 10.0),
+        (0.0, 10.0),
+        (3.5, 10.0),
+        (12.0, 10.0),
+        pytest.param(2.0, "given up", id="a second too late, and two to tidy up"),
+        pytest.param(-8.0, 10.0, id="over before"),
+    ],
+)
+def test_a_sleep_takes_as_long_as_it_should_or_is_given_up_at_once(begins: float | None, wakes: float | str) -> None:
+    """A drain neither lengthens nor shortens a sleep; one that outlasts it by over two seconds is given up."""
+    # Ten seconds of sleep; five of drain, but where it begins early.
+    drain = Drain(5.0 if begins else 60.0)
+
+    async def main() -> tuple[float, float | str]:
+        clock = asyncio.get_running_loop().time
+        if begins is not None and begins <= 0:
+            drain.begin()
+            await anyio.sleep(-begins)
+        elif begins is not None:
+            asyncio.get_running_loop().call_later(begins, drain.begin)
+        began = clock()
+        try:
+            await drain.sleep(10.0)
+        except Interrupted:
+            return clock() - began, "given up"
+        return clock() - began, clock() - began
+
+    took, came_to = virtually(main())
+    assert came_to == (wakes if isinstance(wakes, str) else pytest.approx(wakes))
+    if came_to == "given up":
+        assert took == pytest.approx(begins)
