@@ -52,6 +52,14 @@ sys.exit(main())
 """
 
 
+@pytest.fixture(autouse=True)
+def hangups() -> Iterator[None]:
+    """Let processes hear SIGHUP although these tests may run under nohup, which they would inherit."""
+    former = signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
 @contextmanager
 def stage(
     serve: Serve, portal: BlockingPortal, tmp_path: Path, content: dict[str, Sample] = CONTENT
