@@ -6,9 +6,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from syncer.cli.exits import code_of_report
 from syncer.events import RunStatus
-from tests.faults.matrix import CONVERGES, SOURCE, TARGET, Outcome, ends
+from tests.faults.matrix import CONVERGES, SOURCE, TARGET, Outcome, Played, ends, outcome_of
 from tests.support import images
 from tests.support.authority import Authority
 from tests.support.faults import connections
@@ -30,14 +29,6 @@ if TYPE_CHECKING:
 _ALWAYS = 10_000
 ENTRY = "name: e, from: source/app, to: target/app"
 FAILS = ends("ConnectionFailed")
-
-
-@dataclass(kw_only=True)
-class Result:
-    """What came of a case."""
-
-    outcome: Outcome
-    problems: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +59,15 @@ class Connecting:
     is_plain: bool = False
     is_downgraded: bool = False
 
-    def play(self, base: Path) -> Result:
-        """Run once as the case says, and where that fails once more with nothing wrong."""
+    def play(self, base: Path) -> Played:
+        """Run once as the case says."""
         # Keys are made here: that takes longer than a callback of the loop may.
         authority = Authority(base) if self.hosts else None
         context = authority.server(*self.hosts) if authority else None
         other = Authority(base, "other") if authority and not self.is_trusted else authority
         return virtually(self._play(base, context, other.ca if other else None))
 
-    async def _play(self, base: Path, context: ssl.SSLContext | None, ca: Path | None) -> Result:
+    async def _play(self, base: Path, context: ssl.SSLContext | None, ca: Path | None) -> Played:
         internet = Internet()
         internet.unknown_names.update(self.unknown)
         internet.addresses.update(self.addresses)
@@ -96,13 +87,11 @@ class Connecting:
             if ca is not None:
                 text = text.replace("plain_http: true", f"tls: {{ca: '{ca}'}}")
             report = await synced(internet, text, base)
-            outcome = Outcome(frozenset(one.error for one in report.failures), int(code_of_report(report)))
-            problems = list(internet.violations)
-            if outcome != self.outcome:
-                problems.append(f"it is {outcome}, and is to be {self.outcome}: {report.failures}")
+            played = Played(outcome=outcome_of(report), problems=list(internet.violations))
+            played.expect(self.outcome)
             if report.status is RunStatus.DONE and target.repository("app").tags != source.repository("app").tags:
-                problems.append("the tag did not arrive")
-        return Result(outcome=outcome, problems=problems)
+                played.problems.append("the tag did not arrive")
+        return played
 
 
 HERE = ("127.0.0.1", "127.0.0.2")
