@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from syncer.events import RunStatus
@@ -96,60 +97,34 @@ class Connecting:
 
 HERE = ("127.0.0.1", "127.0.0.2")
 STORAGE = f"storage.{SOURCE}"
+_dns, _connect = partial(Connecting, step="dns"), partial(Connecting, step="connect")
+_tls = partial(Connecting, step="tls", hosts=HERE)
+_UNTRUSTED = ends("CertificateError")
 CONNECTING = (
-    Connecting(title="no such name, once", step="dns", unknown={TARGET: 1}),
-    Connecting(title="no such name, always", step="dns", unknown={TARGET: _ALWAYS}, outcome=FAILS),
-    Connecting(title="no such name for the storage, once", step="dns", unknown={STORAGE: 1}),
-    Connecting(title="no such name for the storage, always", step="dns", unknown={STORAGE: _ALWAYS}, outcome=FAILS),
-    Connecting(
-        title="an address where nobody listens before one that answers",
-        step="connect",
-        addresses={TARGET: ("127.0.0.9",)},
+    _dns(title="no such name, once", unknown={TARGET: 1}),
+    _dns(title="no such name, always", unknown={TARGET: _ALWAYS}, outcome=FAILS),
+    _dns(title="no such name for the storage, once", unknown={STORAGE: 1}),
+    _dns(title="no such name for the storage, always", unknown={STORAGE: _ALWAYS}, outcome=FAILS),
+    _connect(title="an address where nobody listens before one that answers", addresses={TARGET: ("127.0.0.9",)}),
+    _connect(title="reset when connected, once", spoils={1: Refused()}),
+    _connect(title="reset when connected, three times", spoils=dict.fromkeys(range(1, 4), Refused())),
+    _connect(title="reset when connected, always", every=Refused(), outcome=FAILS),
+    _connect(title="a black hole behind a connection", spoils={1: BlackHole(0), 2: BlackHole(0)}),
+    _connect(title="black holes behind all connections", every=BlackHole(0), outcome=ends("Timeout")),
+    _connect(
+        title="each connection cut after 400 bytes of answers", spoils={number: Cut(400) for number in range(1, 5)}
     ),
-    Connecting(title="reset when connected, once", step="connect", spoils={1: Refused()}),
-    Connecting(title="reset when connected, three times", step="connect", spoils=dict.fromkeys(range(1, 4), Refused())),
-    Connecting(title="reset when connected, always", step="connect", every=Refused(), outcome=FAILS),
-    Connecting(title="a black hole behind a connection", step="connect", spoils={1: BlackHole(0), 2: BlackHole(0)}),
-    Connecting(title="black holes behind all connections", step="connect", every=BlackHole(0), outcome=ends("Timeout")),
-    Connecting(
-        title="each connection cut after 400 bytes of answers",
-        step="connect",
-        spoils={number: Cut(400) for number in range(1, 5)},
-    ),
-    Connecting(
+    _connect(
         title="connections cut after 700 bytes of requests",
-        step="connect",
         spoils={number: Cut(700, Way.UP) for number in range(1, 4)},
     ),
-    Connecting(title="every byte in a packet of its own", step="connect", every=Slices(1)),
-    Connecting(title="TLS that works", step="tls", hosts=HERE),
-    Connecting(
-        title="an authority that is not known",
-        step="tls",
-        hosts=HERE,
-        is_trusted=False,
-        outcome=ends("CertificateError"),
-    ),
-    Connecting(
-        title="a certificate for another host", step="tls", hosts=("127.0.0.2",), outcome=ends("CertificateError")
-    ),
-    Connecting(title="the handshake is cut, once", step="tls", hosts=HERE, spoils={1: Cut(100), 2: Cut(1, Way.UP)}),
-    Connecting(title="the handshake is cut, always", step="tls", hosts=HERE, every=Cut(100), outcome=FAILS),
-    Connecting(
-        title="the handshake is never answered", step="tls", hosts=HERE, every=BlackHole(0), outcome=ends("Timeout")
-    ),
-    Connecting(
-        title="plain HTTP where TLS is expected",
-        step="tls",
-        hosts=HERE,
-        is_plain=True,
-        outcome=ends("CertificateError"),
-    ),
-    Connecting(
-        title="an upload that is to go on without TLS",
-        step="tls",
-        hosts=HERE,
-        is_downgraded=True,
-        outcome=ends("ProtocolViolation"),
-    ),
+    _connect(title="every byte in a packet of its own", every=Slices(1)),
+    _tls(title="TLS that works"),
+    _tls(title="an authority that is not known", is_trusted=False, outcome=_UNTRUSTED),
+    _tls(title="a certificate for another host", hosts=("127.0.0.2",), outcome=_UNTRUSTED),
+    _tls(title="the handshake is cut, once", spoils={1: Cut(100), 2: Cut(1, Way.UP)}),
+    _tls(title="the handshake is cut, always", every=Cut(100), outcome=FAILS),
+    _tls(title="the handshake is never answered", every=BlackHole(0), outcome=ends("Timeout")),
+    _tls(title="plain HTTP where TLS is expected", is_plain=True, outcome=_UNTRUSTED),
+    _tls(title="an upload that is to go on without TLS", is_downgraded=True, outcome=ends("ProtocolViolation")),
 )

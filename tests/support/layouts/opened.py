@@ -38,11 +38,7 @@ async def open_layout(path: Path) -> Layout:
             if manifest is None:
                 continue
             layout.digests.add(str(manifest.digest))
-            blobs = [blob.digest for blob in manifest.blobs()]
-            missing = set(blobs) - await store.present(blobs)
-            layout.findings += [
-                Finding(Flaw.MISSING, str(digest), f"is missing below {tag}, when opened") for digest in sorted(missing)
-            ]
+            layout.findings += await _wrong_blobs(store, manifest, tag)
             pending += [await _found(store, child.digest, layout) for child in manifest.manifests]
     return layout
 
@@ -53,6 +49,15 @@ async def told_of_tree(root: Path) -> list[str]:
     for name, layout in (await to_thread.run_sync(read_tree, root)).items():
         told += [*layout.told(name), *(await open_layout(root / name)).told(name)]
     return told
+
+
+async def _wrong_blobs(store: LayoutStore, manifest: Manifest, tag: str) -> list[Finding]:
+    blobs = [blob.digest for blob in manifest.blobs()]
+    try:
+        missing = set(blobs) - await store.present(blobs)
+    except SyncerError as error:
+        return [Finding(Flaw.REFUSED, str(manifest.digest), f"cannot be brought, below {tag}: {error}")]
+    return [Finding(Flaw.MISSING, str(digest), f"is missing below {tag}, when opened") for digest in sorted(missing)]
 
 
 async def _found(store: LayoutStore, reference: str, layout: Layout) -> Manifest | None:

@@ -428,6 +428,7 @@ OPENED: dict[str, tuple[Callable[[Place], object], set[tuple[Flaw, str]]]] = {
     "no child": (lambda it: it.blob(CHILD.digest).unlink(), {(Flaw.REFUSED, CHILD.digest)}),
     "a child with other bytes": (lambda it: it.flip(CHILD.digest), {(Flaw.REFUSED, CHILD.digest)}),
     "no layer": (lambda it: it.blob(LAYER).unlink(), {(Flaw.MISSING, LAYER)}),
+    "a folder in place of a layer": (lambda it: it.in_its_place(LAYER), {(Flaw.REFUSED, CHILD.digest)}),
 }
 
 
