@@ -18,8 +18,9 @@ Names are loaded when they are first used: ``import syncer`` costs a few millise
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syncer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syncer.app.running import plan_spec, run_spec
@@ -59,12 +60,4 @@ _HOMES = {
     "run_spec": "syncer.app.running",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if home := _HOMES.get(name):
-        return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

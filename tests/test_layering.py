@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "syncer"
 FLOORS = {
+    "lazy": 1,
     "errors": 1,
     "oci": 1,
     "events": 1,
@@ -34,7 +35,7 @@ FLOORS = {
     "cli": 7,
 }
 #: Floor 1 has an order of its own: each may import those before it.
-FIRST_FLOOR = ["errors", "oci", "content", "events"]
+FIRST_FLOOR = ["lazy", "errors", "oci", "content", "events"]
 #: Modules that decide and do not act: no loop, no network, no clock, no chance, no environment.
 PURE = [
     "oci",

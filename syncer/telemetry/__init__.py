@@ -5,8 +5,9 @@ Names are loaded when they are first used: a command that only formats a size do
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syncer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syncer.telemetry.heartbeat import HeartbeatObserver
@@ -31,24 +32,16 @@ __all__ = (
 )
 
 _HOMES = {
-    "HeartbeatObserver": "heartbeat",
-    "LogLevel": "logs",
-    "LogObserver": "logs",
-    "Pace": "tally",
-    "ProgressObserver": "progress",
-    "Report": "report",
-    "ReportObserver": "recorder",
-    "Tally": "tally",
-    "configure_logging": "logs",
-    "render_report": "summary",
+    "HeartbeatObserver": "syncer.telemetry.heartbeat",
+    "LogLevel": "syncer.telemetry.logs",
+    "LogObserver": "syncer.telemetry.logs",
+    "Pace": "syncer.telemetry.tally",
+    "ProgressObserver": "syncer.telemetry.progress",
+    "Report": "syncer.telemetry.report",
+    "ReportObserver": "syncer.telemetry.recorder",
+    "Tally": "syncer.telemetry.tally",
+    "configure_logging": "syncer.telemetry.logs",
+    "render_report": "syncer.telemetry.summary",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if home := _HOMES.get(name):
-        return getattr(importlib.import_module(f"syncer.telemetry.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -20,7 +20,7 @@ from tests.support.personalities.history import Step
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.faults.matrix import Outcome, Played
+    from tests.faults.matrix import Played
 
 _COLUMNS = {
     Step.TOKEN: "tok",
@@ -47,24 +47,24 @@ _LEGEND = (
 )
 
 
-def _shown(outcome: Outcome, problems: list[str]) -> str:
-    if problems:
+def _shown(played: Played) -> str:
+    if played.problems:
         return "RED"
-    return "ok" if outcome == CONVERGES else str(outcome.code)
+    return "ok" if played.outcome == CONVERGES else str(played.outcome.code)
 
 
 def _lines(rows: dict[str, dict[Step, Played]]) -> Iterator[str]:
     width = max(map(len, rows), default=0)
     yield " ".join([" " * width, *(title.rjust(5) for title in _COLUMNS.values())])
     for title, row in rows.items():
-        shown = [_shown(row[step].outcome, row[step].problems) if step in row else "." for step in STEPS]
+        shown = [_shown(row[step]) if step in row else "." for step in STEPS]
         yield " ".join([title.ljust(width), *(text.rjust(5) for text in shown)])
 
 
 def _matrix(wanted: str) -> tuple[int, int, int]:
     """Play the cells and print them; return their number, that of the red ones, and that of the faults."""
     rows: dict[str, dict[Step, Played]] = {}
-    red: list[Played] = []
+    red: list[tuple[str, Played]] = []
     for cell in cells():
         if wanted not in cell.name.lower():
             continue
@@ -72,10 +72,10 @@ def _matrix(wanted: str) -> tuple[int, int, int]:
             played = play(cell, Path(folder))
         rows.setdefault(cell.row.heading, {})[cell.step] = played
         if played.problems:
-            red.append(played)
+            red.append((cell.name, played))
     sys.stdout.write("\n".join([*_lines(rows), ""]))
-    for played in red:
-        sys.stdout.write("\n".join([f"\n{played.cell.name}:", *(f"  {text}" for text in played.problems[:8]), ""]))
+    for name, played in red:
+        sys.stdout.write("\n".join([f"\n{name}:", *(f"  {text}" for text in played.problems[:8]), ""]))
     played_cells = [played for row in rows.values() for played in row.values()]
     return len(played_cells), len(red), sum(played.struck for played in played_cells)
 
@@ -87,10 +87,10 @@ def _connecting(wanted: str) -> tuple[int, int]:
         if wanted not in f"{case.step} {case.title}".lower():
             continue
         with tempfile.TemporaryDirectory() as folder:
-            result = case.play(Path(folder))
-        count, red = count + 1, red + bool(result.problems)
-        sys.stdout.write(f"{case.step:8}{case.title:68}{_shown(result.outcome, result.problems)}\n")
-        sys.stdout.writelines(f"  {text}\n" for text in result.problems)
+            played = case.play(Path(folder))
+        count, red = count + 1, red + bool(played.problems)
+        sys.stdout.write(f"{case.step:8}{case.title:68}{_shown(played)}\n")
+        sys.stdout.writelines(f"  {text}\n" for text in played.problems)
     return count, red
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from syncer.cli.exits import code_of_report
 from syncer.events import RunStatus
-from tests.faults.matrix import CONVERGES, SOURCE, TARGET, Outcome, ends
+from tests.faults.matrix import CONVERGES, SOURCE, TARGET, Outcome, Played, ends, outcome_of
 from tests.support import images
 from tests.support.authority import Authority
 from tests.support.faults import connections
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 _ALWAYS = 10_000
 ENTRY = "name: e, from: source/app, to: target/app"
 FAILS = ends("ConnectionFailed")
-
-
-@dataclass(kw_only=True)
-class Result:
-    """What came of a case."""
-
-    outcome: Outcome
-    problems: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +60,15 @@ class Connecting:
     is_plain: bool = False
     is_downgraded: bool = False
 
-    def play(self, base: Path) -> Result:
-        """Run once as the case says, and where that fails once more with nothing wrong."""
+    def play(self, base: Path) -> Played:
+        """Run once as the case says."""
         # Keys are made here: that takes longer than a callback of the loop may.
         authority = Authority(base) if self.hosts else None
         context = authority.server(*self.hosts) if authority else None
         other = Authority(base, "other") if authority and not self.is_trusted else authority
         return virtually(self._play(base, context, other.ca if other else None))
 
-    async def _play(self, base: Path, context: ssl.SSLContext | None, ca: Path | None) -> Result:
+    async def _play(self, base: Path, context: ssl.SSLContext | None, ca: Path | None) -> Played:
         internet = Internet()
         internet.unknown_names.update(self.unknown)
         internet.addresses.update(self.addresses)
@@ -96,71 +88,43 @@ class Connecting:
             if ca is not None:
                 text = text.replace("plain_http: true", f"tls: {{ca: '{ca}'}}")
             report = await synced(internet, text, base)
-            outcome = Outcome(frozenset(one.error for one in report.failures), int(code_of_report(report)))
-            problems = list(internet.violations)
-            if outcome != self.outcome:
-                problems.append(f"it is {outcome}, and is to be {self.outcome}: {report.failures}")
+            played = Played(outcome=outcome_of(report), problems=list(internet.violations))
+            played.expect(self.outcome)
             if report.status is RunStatus.DONE and target.repository("app").tags != source.repository("app").tags:
-                problems.append("the tag did not arrive")
-        return Result(outcome=outcome, problems=problems)
+                played.problems.append("the tag did not arrive")
+        return played
 
 
 HERE = ("127.0.0.1", "127.0.0.2")
 STORAGE = f"storage.{SOURCE}"
+_dns, _connect = partial(Connecting, step="dns"), partial(Connecting, step="connect")
+_tls = partial(Connecting, step="tls", hosts=HERE)
+_UNTRUSTED = ends("CertificateError")
 CONNECTING = (
-    Connecting(title="no such name, once", step="dns", unknown={TARGET: 1}),
-    Connecting(title="no such name, always", step="dns", unknown={TARGET: _ALWAYS}, outcome=FAILS),
-    Connecting(title="no such name for the storage, once", step="dns", unknown={STORAGE: 1}),
-    Connecting(title="no such name for the storage, always", step="dns", unknown={STORAGE: _ALWAYS}, outcome=FAILS),
-    Connecting(
-        title="an address where nobody listens before one that answers",
-        step="connect",
-        addresses={TARGET: ("127.0.0.9",)},
+    _dns(title="no such name, once", unknown={TARGET: 1}),
+    _dns(title="no such name, always", unknown={TARGET: _ALWAYS}, outcome=FAILS),
+    _dns(title="no such name for the storage, once", unknown={STORAGE: 1}),
+    _dns(title="no such name for the storage, always", unknown={STORAGE: _ALWAYS}, outcome=FAILS),
+    _connect(title="an address where nobody listens before one that answers", addresses={TARGET: ("127.0.0.9",)}),
+    _connect(title="reset when connected, once", spoils={1: Refused()}),
+    _connect(title="reset when connected, three times", spoils=dict.fromkeys(range(1, 4), Refused())),
+    _connect(title="reset when connected, always", every=Refused(), outcome=FAILS),
+    _connect(title="a black hole behind a connection", spoils={1: BlackHole(0), 2: BlackHole(0)}),
+    _connect(title="black holes behind all connections", every=BlackHole(0), outcome=ends("Timeout")),
+    _connect(
+        title="each connection cut after 400 bytes of answers", spoils={number: Cut(400) for number in range(1, 5)}
     ),
-    Connecting(title="reset when connected, once", step="connect", spoils={1: Refused()}),
-    Connecting(title="reset when connected, three times", step="connect", spoils=dict.fromkeys(range(1, 4), Refused())),
-    Connecting(title="reset when connected, always", step="connect", every=Refused(), outcome=FAILS),
-    Connecting(title="a black hole behind a connection", step="connect", spoils={1: BlackHole(0), 2: BlackHole(0)}),
-    Connecting(title="black holes behind all connections", step="connect", every=BlackHole(0), outcome=ends("Timeout")),
-    Connecting(
-        title="each connection cut after 400 bytes of answers",
-        step="connect",
-        spoils={number: Cut(400) for number in range(1, 5)},
-    ),
-    Connecting(
+    _connect(
         title="connections cut after 700 bytes of requests",
-        step="connect",
         spoils={number: Cut(700, Way.UP) for number in range(1, 4)},
     ),
-    Connecting(title="every byte in a packet of its own", step="connect", every=Slices(1)),
-    Connecting(title="TLS that works", step="tls", hosts=HERE),
-    Connecting(
-        title="an authority that is not known",
-        step="tls",
-        hosts=HERE,
-        is_trusted=False,
-        outcome=ends("CertificateError"),
-    ),
-    Connecting(
-        title="a certificate for another host", step="tls", hosts=("127.0.0.2",), outcome=ends("CertificateError")
-    ),
-    Connecting(title="the handshake is cut, once", step="tls", hosts=HERE, spoils={1: Cut(100), 2: Cut(1, Way.UP)}),
-    Connecting(title="the handshake is cut, always", step="tls", hosts=HERE, every=Cut(100), outcome=FAILS),
-    Connecting(
-        title="the handshake is never answered", step="tls", hosts=HERE, every=BlackHole(0), outcome=ends("Timeout")
-    ),
-    Connecting(
-        title="plain HTTP where TLS is expected",
-        step="tls",
-        hosts=HERE,
-        is_plain=True,
-        outcome=ends("CertificateError"),
-    ),
-    Connecting(
-        title="an upload that is to go on without TLS",
-        step="tls",
-        hosts=HERE,
-        is_downgraded=True,
-        outcome=ends("ProtocolViolation"),
-    ),
+    _connect(title="every byte in a packet of its own", every=Slices(1)),
+    _tls(title="TLS that works"),
+    _tls(title="an authority that is not known", is_trusted=False, outcome=_UNTRUSTED),
+    _tls(title="a certificate for another host", hosts=("127.0.0.2",), outcome=_UNTRUSTED),
+    _tls(title="the handshake is cut, once", spoils={1: Cut(100), 2: Cut(1, Way.UP)}),
+    _tls(title="the handshake is cut, always", every=Cut(100), outcome=FAILS),
+    _tls(title="the handshake is never answered", every=BlackHole(0), outcome=ends("Timeout")),
+    _tls(title="plain HTTP where TLS is expected", is_plain=True, outcome=_UNTRUSTED),
+    _tls(title="an upload that is to go on without TLS", is_downgraded=True, outcome=ends("ProtocolViolation")),
 )

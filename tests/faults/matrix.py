@@ -139,13 +139,22 @@ class Cell:
 
 @dataclass(kw_only=True)
 class Played:
-    """What came of a cell."""
+    """What came of a cell.
 
-    cell: Cell
+    Attributes:
+        outcome: as the report and the exit code have it.
+        problems: what is not as it should be; that the outcome is not the one expected is among them.
+        struck: how often the fault struck.
+    """
+
     outcome: Outcome
     problems: list[str]
-    struck: int
-    requests: int
+    struck: int = 0
+
+    def expect(self, outcome: Outcome) -> None:
+        """Make it a problem when something else came of it."""
+        if self.outcome != outcome:
+            self.problems.append(f"it is {self.outcome}, and is to be {outcome}")
 
 
 class World:
@@ -246,7 +255,6 @@ async def _play(cell: Cell, base: Path, budget: int) -> Played:
     async with world.internet.running():
         outcome = await _outcome(world, base, budget)
         struck = [one for one in world.injector.struck if one.fault == cell.row.fault.name]
-        requests = len(world.internet.seen)
         if not struck:
             problems.append("the fault did not strike")
         if outcome == CONVERGES:
@@ -259,15 +267,9 @@ async def _play(cell: Cell, base: Path, budget: int) -> Played:
             if (again := await _outcome(world, base, None)) != CONVERGES:
                 problems.append(f"the run after it: {again}")
             problems += world.missing()
-    if outcome != cell.expected:
-        problems.append(f"it is {outcome}, and is to be {cell.expected}")
-    return Played(
-        cell=cell,
-        outcome=outcome,
-        problems=[*problems, *world.internet.violations],
-        struck=len(struck),
-        requests=requests,
-    )
+    played = Played(outcome=outcome, problems=[*problems, *world.internet.violations], struck=len(struck))
+    played.expect(cell.expected)
+    return played
 
 
 async def _outcome(world: World, base: Path, budget: int | None) -> Outcome:
@@ -276,11 +278,15 @@ async def _outcome(world: World, base: Path, budget: int | None) -> Outcome:
         report = await world.sync(base, budget=budget)
     except SyncerError as error:
         return ends(type(error).__name__, 2)
-    code = int(code_of_report(report))
+    return outcome_of(report)
+
+
+def outcome_of(report: Report) -> Outcome:
+    """Return what a report says came of a run."""
     errors = {failure.error for failure in report.failures}
     if report.deferrals:
         errors.add("RateLimitReached")
-    return Outcome(frozenset(errors), code)
+    return Outcome(frozenset(errors), int(code_of_report(report)))
 
 
 def _moved_twice(world: World) -> list[str]:

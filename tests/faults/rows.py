@@ -199,7 +199,7 @@ def _others() -> Iterator[Row]:
 def _pages() -> Iterator[Row]:
     """Log-in pages, bytes that are no text, encodings that nobody asked for."""
     yield from _each(
-        [fault.PORTAL],
+        [fault.PORTAL, fault.NOT_UTF8],
         DOCUMENTS,
         times=None,
         outcome=ends("ProtocolViolation"),
@@ -213,13 +213,6 @@ def _pages() -> Iterator[Row]:
         outcome=ends("ProtocolViolation"),
         # A PATCH may be answered with 200; the commit shows that the bytes have not arrived.
         at={Step.PATCH: ends("DigestMismatch", 4)},
-    )
-    yield from _each(
-        [fault.NOT_UTF8],
-        DOCUMENTS,
-        times=None,
-        outcome=ends("ProtocolViolation"),
-        at={Step.MANIFEST_GET: ends("MalformedManifest")},
     )
     # With the digest of what was put into it, so that what arrives is not that.
     changed = {Step.MANIFEST_GET: ends("DigestMismatch", 4)}

@@ -14,7 +14,10 @@ from tests.kills.crashes import COUNTED, NOWHERE, Crash, Point
 from tests.kills.registries import Remembering, blobs_read, remembering
 from tests.support import images
 from tests.support.forks import Order
-from tests.support.layouts import Layout, leftovers, read_dir, read_layout, read_with_journal
+from tests.support.layouts.directories import read_dir
+from tests.support.layouts.findings import Finding, Flaw, Layout
+from tests.support.layouts.opened import open_layout
+from tests.support.layouts.reading import leftovers, read_layout
 from tests.support.world import fill
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class Place:
             with tarfile.open(path, "r:") as archive:
                 archive.extractall(unpacked)  # noqa: S202 - our own archive; 3.11.2 has no filter yet
         except (OSError, tarfile.TarError) as error:
-            return Layout(problems=[f"{self.name} cannot be read: {error}"])
+            return Layout(findings=[Finding(Flaw.ABSENT, self.name, f"cannot be read: {error}")])
         return read_layout(unpacked)
 
     def held(self, folder: Path) -> set[str]:
@@ -149,19 +152,19 @@ class Copy:
 
     async def _check(self, folder: Path, *, is_final: bool) -> list[str]:
         layout = await to_thread.run_sync(self._place.read, folder)
-        found = list(layout.problems)
+        found = layout.told(self._place.name)
         expected = [str(self._new.digest)] if is_final else [str(self._new.digest), str(self._old.digest)]
         if layout.tags.get(TAG) not in expected:
             found.append(f"the tag stands for {layout.tags.get(TAG)}")
         if self._place.transport == "oci":
-            ours = await read_with_journal(folder / self._place.name)
-            found += ours.problems
+            ours = await open_layout(folder / self._place.name)
+            found += ours.told("opened")
             if ours.tags.get(TAG) not in expected:
-                found.append(f"with its journal the tag stands for {ours.tags.get(TAG)}")
+                found.append(f"when it is opened, the tag stands for {ours.tags.get(TAG)}")
         if is_final:
             if self._place.tagged and str(self._signature.digest) not in layout.digests:
                 found.append("the signature is missing")
-            found += [f"left behind: {name}" for name in await to_thread.run_sync(leftovers, folder)]
+            found += map(str, await to_thread.run_sync(leftovers, folder))
         return found
 
     def _budget(self, held: set[str]) -> int:

@@ -15,7 +15,9 @@ from tests.kills.crashes import COUNTED, NOWHERE, Crash, Point
 from tests.kills.pushing import CROWD, CROWDED, Client, Promises, Refused, Script
 from tests.kills.registries import remembering
 from tests.support.forks import Order
-from tests.support.layouts import Layout, leftovers, read_tree, read_with_journal
+from tests.support.layouts.findings import Layout
+from tests.support.layouts.opened import told_of_tree
+from tests.support.layouts.reading import leftovers, read_tree
 from tests.support.world import fill
 
 if TYPE_CHECKING:
@@ -162,10 +164,7 @@ class _Play:
 
     async def look(self) -> None:
         """Look at the disk, where no server is running: as other tools do, and with the journal."""
-        root = self._folder / "root"
-        for repository, layout in (await to_thread.run_sync(read_tree, root)).items():
-            ours = await read_with_journal(root / repository)
-            self.problems += [f"{repository}: {problem}" for problem in [*layout.problems, *ours.problems]]
+        self.problems += await told_of_tree(self._folder / "root")
 
     async def look_finally(self) -> None:
         """Compare what is there with what was promised."""
@@ -181,7 +180,7 @@ class _Play:
         crowded = layouts.get(CROWD, Layout()).tags.get(CROWDED)
         if crowded not in pushed:
             self.problems.append(f"the tag that all pushed stands for {crowded}")
-        self.problems += [f"left behind: {name}" for name in await to_thread.run_sync(leftovers, self._folder)]
+        self.problems += map(str, await to_thread.run_sync(leftovers, self._folder))
 
 
 async def _tags(client: Client, repository: str) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -18,15 +18,14 @@ from syncer.registry.client import RegistryClient
 from syncer.registry.credentials.values import Anonymous, Basic, IdentityToken
 from syncer.registry.network.transport import Transport
 from syncer.registry.network.urls import Origin, absolute
-from tests.security.certificates import make_pem, serving
 from tests.security.stage import Heard, Outcome, Row, Wire, reply, rewritten, said, wire
 from tests.support import images
+from tests.support.certificates import make_pem, serving
 from tests.support.observing import Recorder
 from tests.support.scripted import connected
 from tests.support.transfer import push_blob, read_blob
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
@@ -245,7 +244,7 @@ async def plain_realm(tmp_path: Path) -> Outcome:
 async def client_certificate(tmp_path: Path) -> Outcome:
     """Redirect to another origin over TLS that asks for a client certificate."""
     pem = await to_thread.run_sync(make_pem, tmp_path)
-    context: ssl.SSLContext = await to_thread.run_sync(partial(serving, pem, asks=True))
+    context: ssl.SSLContext = await to_thread.run_sync(serving, pem, ssl.CERT_OPTIONAL)
     async with (
         wire(lambda _: reply(200, DATA), tls=context) as evil,
         wire(lambda _: reply(307, Location=f"{evil.url}/x"), tls=context) as home,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import anyio
+from tests.support.streams import streaming
 
 if TYPE_CHECKING:
     import ssl
@@ -47,29 +46,13 @@ async def proxying(
 ) -> AsyncIterator[ProxyServer]:
     """Serve a proxy on a free loopback port."""
     served = ProxyServer(address="", routes=routes, status=status, authorization=authorization)
-    tasks: set[asyncio.Task[None]] = set()
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                while await _serve(served, reader, writer):
-                    pass
-        finally:
-            writer.close()
+        while await _serve(served, reader, writer):
+            pass
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0, ssl=tls)
-    served.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with streaming(connection, tls=tls) as served.address:
         yield served
-    finally:
-        with anyio.CancelScope(shield=True):
-            server.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _serve(served: ProxyServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

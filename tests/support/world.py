@@ -19,7 +19,7 @@ from syncer.layout.tree import LayoutTree
 from syncer.oci import Reference
 from syncer.server import RegistryServer, RequestRecord, ServerSettings
 from syncer.spec import parse_spec
-from tests.support.faults.layouts import LayoutJudge, agreement
+from tests.support.faults.embedded import LayoutJudge, agreement
 from tests.support.observing import Recorder
 from tests.support.transfer import push
 

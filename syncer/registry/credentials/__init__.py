@@ -5,8 +5,9 @@ Names are loaded when they are first used: who runs a spec does not pay for logg
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syncer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syncer.registry.credentials.helper_program import Helpers
@@ -32,22 +33,14 @@ __all__ = (
 )
 
 _HOMES = {
-    "Anonymous": "values",
-    "Basic": "values",
-    "Credential": "values",
-    "CredentialStore": "values",
-    "Helpers": "helper_program",
-    "IdentityToken": "values",
-    "Keychain": "keychain",
-    "RegistryToken": "values",
+    "Anonymous": "syncer.registry.credentials.values",
+    "Basic": "syncer.registry.credentials.values",
+    "Credential": "syncer.registry.credentials.values",
+    "CredentialStore": "syncer.registry.credentials.values",
+    "Helpers": "syncer.registry.credentials.helper_program",
+    "IdentityToken": "syncer.registry.credentials.values",
+    "Keychain": "syncer.registry.credentials.keychain",
+    "RegistryToken": "syncer.registry.credentials.values",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if home := _HOMES.get(name):
-        return getattr(importlib.import_module(f"syncer.registry.credentials.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -21,7 +21,7 @@ from tests.support.commands import FILE_SIZE, PATIENCE, ended, finished, line_of
 from tests.support.filesystems import fill, tmpfs
 from tests.support.gate import gate
 from tests.support.images import image
-from tests.support.layout_check import assert_valid
+from tests.support.layouts.reading import assert_valid
 from tests.support.observing import Recorder
 from tests.support.world import spec_between
 

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from syncer.oci import Digest, Manifest
 from tests.support.images import image, index, random_bytes
-from tests.support.layout_check import assert_valid
+from tests.support.layouts.reading import assert_valid
 from tests.support.world import embedded
 
 if TYPE_CHECKING:

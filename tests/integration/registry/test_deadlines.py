@@ -21,6 +21,7 @@ from syncer.registry.settings import TimeoutSettings
 from tests.support import images
 from tests.support.observing import Recorder
 from tests.support.scripted import connected
+from tests.support.streams import streaming
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,32 +32,6 @@ DATA = images.random_bytes(4000, "blob")
 BLOB = images.blob(DATA)
 #: Seconds between two bytes of a server that drips.
 DRIP = 0.005
-
-
-@asynccontextmanager
-async def wire(serve: Serve) -> AsyncIterator[str]:
-    """Run ``serve`` for each connection."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -92,7 +67,7 @@ async def test_a_body_that_drips() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         await drip(writer, b"x" * 100000)
 
-    async with wire(serve) as address, transport_to(address, stall=0.05, slowest=10_000, read=30) as it:
+    async with streaming(serve) as address, transport_to(address, stall=0.05, slowest=10_000, read=30) as it:
         with pytest.raises(Timeout, match="less than 10000 bytes a second") as caught, anyio.fail_after(5):
             async with it.send(get(address)) as response:
                 await response.read(1_000_000)
@@ -114,7 +89,7 @@ async def test_a_blob_that_drips_is_resumed() -> None:
         writer.write(b"Content-Length: %d\r\n\r\n" % (4000 - start) + DATA[start:])
         await writer.drain()
 
-    async with wire(serve) as address:
+    async with streaming(serve) as address:
         timeouts = TimeoutSettings(stall=0.05, slowest=100_000)
         settings = RegistrySettings(host=address, plain_http=True, timeouts=timeouts)
         async with (
@@ -141,7 +116,7 @@ async def test_our_own_slowness_does_not_count() -> None:
 
     received = b""
     async with (
-        wire(serve) as address,
+        streaming(serve) as address,
         transport_to(address, stall=0.05, slowest=10_000) as it,
         it.send(get(address)) as response,
     ):
@@ -159,7 +134,7 @@ async def test_headers_that_drip() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
         await drip(writer, b"x" * 60_000)
 
-    async with wire(serve) as address, transport_to(address, read=0.1) as it:
+    async with streaming(serve) as address, transport_to(address, read=0.1) as it:
         with pytest.raises(Timeout), anyio.fail_after(5):
             async with it.send(get(address)):
                 pass
@@ -171,7 +146,7 @@ async def test_a_body_that_nobody_takes() -> None:
     async def serve(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(3600)
 
-    async with wire(serve) as address, transport_to(address, read=0.05, slowest=1_000_000_000) as it:
+    async with streaming(serve) as address, transport_to(address, read=0.05, slowest=1_000_000_000) as it:
         with pytest.raises(Timeout), anyio.fail_after(5):
             async with it.send(get(address, "PUT", bytes(32 * 1024 * 1024))):
                 pass
@@ -203,7 +178,7 @@ async def test_a_proxy_that_does_not_answer() -> None:
     async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with wire(serve) as address:
+    async with streaming(serve) as address:
         settings = RegistrySettings(
             host="reg.test",
             timeouts=TimeoutSettings(connect=0.05),
@@ -231,7 +206,7 @@ async def test_a_pause_of_ours_is_no_timeout() -> None:
     async def ready() -> None:
         await anyio.sleep(0.05)
 
-    async with wire(serve) as address, transport_to(address, connect=0.02, read=5) as it:
+    async with streaming(serve) as address, transport_to(address, connect=0.02, read=5) as it:
         request = HttpRequest(kind=RequestKind.PING, method="GET", url=absolute(f"http://{address}/x"), ready=ready)
         async with it.send(request) as response:
             assert response.status == 204
@@ -250,7 +225,7 @@ async def test_a_request_that_is_cancelled_in_a_pause_leaves_no_connection() -> 
         is_waiting.set()
         await anyio.sleep_forever()
 
-    async with wire(serve) as address, transport_to(address) as it:
+    async with streaming(serve) as address, transport_to(address) as it:
         request = HttpRequest(kind=RequestKind.PING, method="GET", url=absolute(f"http://{address}/x"), ready=ready)
 
         async def send() -> None:
@@ -274,7 +249,7 @@ async def test_what_is_left_of_a_body_is_not_waited_for(monkeypatch: pytest.Monk
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
         await drip(writer, b"x" * 10000)
 
-    async with wire(serve) as address, transport_to(address) as it:
+    async with streaming(serve) as address, transport_to(address) as it:
         with anyio.fail_after(2):
             async with it.send(get(address)) as response:
                 assert response.status == 200
@@ -290,7 +265,7 @@ async def test_a_large_body_in_one_piece() -> None:
         seen.append(await reader.readexactly(len(body)))
         writer.write(b"HTTP/1.1 201 OK\r\nContent-Length: 0\r\n\r\n")
 
-    async with wire(serve) as address, transport_to(address) as it, it.send(get(address, "PUT", body)) as response:
+    async with streaming(serve) as address, transport_to(address) as it, it.send(get(address, "PUT", body)) as response:
         assert response.status == 201
     assert f"Content-Length: {len(body)}\r\n".encode() in seen[0]
     assert b"Transfer-Encoding" not in seen[0]

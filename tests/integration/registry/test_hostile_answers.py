@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,37 +14,17 @@ from syncer.errors import ProtocolViolation, Side, SyncerError, Unauthorized
 from syncer.oci import Digest
 from tests.support import images
 from tests.support.scripted import connected, scripted
+from tests.support.streams import answering
 from tests.support.transfer import opener_of, read_blob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from syncer.registry import RegistryRepository
 
 SAMPLE = images.image()
 DATA = images.random_bytes(2000, "blob")
 BLOB = images.blob(DATA)
-
-
-@asynccontextmanager
-async def wire(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """Serve raw bytes: each request, read to its end, gets what ``answer`` makes of its head."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                await reader.readexactly(int(length[1]) if length else 0)
-                writer.write(answer(head))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def tags(repository: RegistryRepository) -> None:
@@ -115,7 +93,7 @@ async def test_any_answer_is_an_outcome_or_a_typed_error(asked: str, status: int
             def reply(head: bytes, answer: bytes = answer, body: bytes = body) -> bytes:
                 return answer if head.startswith(b"HEAD ") else answer + body
 
-            async with wire(reply) as address, connected(address) as it:
+            async with answering(reply) as address, connected(address) as it:
                 try:
                     await ASKED[asked](it.client.repository("a", Side.TARGET))
                 except SyncerError as error:
@@ -135,7 +113,7 @@ async def test_a_challenge_in_other_bytes(values: bytes) -> None:
         realm = b'Bearer realm="http://%b/token",' % host[1]
         return b"HTTP/1.1 401 X\r\nWww-Authenticate: " + realm + values + b"\r\nContent-Length: 0\r\n\r\n"
 
-    async with wire(refuse) as address, connected(address) as it:
+    async with answering(refuse) as address, connected(address) as it:
         with pytest.raises(Unauthorized):
             await it.client.repository("app").resolve("v1")
     assert any(path.startswith(b"/token?") and b"repository%3Aapp%3Apull" in path for path in asked)
@@ -152,7 +130,7 @@ async def test_a_location_in_other_bytes() -> None:
         digest = head.partition(b"digest=")[2].partition(b" ")[0].replace(b"%3A", b":")
         return b"HTTP/1.1 201 X\r\nDocker-Content-Digest: %b\r\nContent-Length: 0\r\n\r\n" % digest
 
-    async with wire(answer) as address, connected(address) as it:
+    async with answering(answer) as address, connected(address) as it:
         await upload(it.client.repository("a", Side.TARGET))
     assert asked[1].startswith(b"PUT /up/%FF?s=%FE%2f&digest=")
 
@@ -165,10 +143,10 @@ async def test_a_media_type_in_other_bytes() -> None:
     )
     head %= (SAMPLE.digest.encode(), len(raw))
 
-    async with wire(lambda _head: head + raw) as address, connected(address) as it:
+    async with answering(lambda _head: head + raw) as address, connected(address) as it:
         assert SAMPLE.manifest == await it.client.repository("a").fetch_manifest("1")
     answers = {b"HEAD": head, b"GET": head + raw}
-    async with wire(lambda asked: answers[asked.split()[0]]) as address, connected(address) as it:
+    async with answering(lambda asked: answers[asked.split()[0]]) as address, connected(address) as it:
         assert SAMPLE.digest == (await it.client.repository("a").resolve("1")).digest
 
 
@@ -182,7 +160,7 @@ async def test_a_length_beyond_all_bounds(length: str) -> None:
         text = f"HTTP/1.1 200 X\r\n{text}Content-Length: {announced}\r\n\r\n"
         return text.encode() + (b"" if head.startswith(b"HEAD ") else SAMPLE.manifest.raw)
 
-    async with wire(answer) as address, connected(address) as it:
+    async with answering(answer) as address, connected(address) as it:
         try:
             assert SAMPLE.manifest.descriptor == await it.client.repository("a").resolve("1")
         except ProtocolViolation:

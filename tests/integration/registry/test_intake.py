@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from tests.support import images
 from tests.support.authority import Authority
 from tests.support.observing import Recorder
 from tests.support.scripted import connected
+from tests.support.streams import streaming
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -102,45 +103,30 @@ class Loop:
     @asynccontextmanager
     async def _wired(self, serve: Serve, timeouts: TimeoutSettings) -> AsyncIterator[Wire]:
         tls = self._authority
-        tasks: set[asyncio.Task[None]] = set()
         peers: list[Peer] = []
 
         async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
             peers.append(Peer(reader, writer))
-            try:
-                with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                    await serve(peers[-1])
-            finally:
-                writer.close()
+            await serve(peers[-1])
 
-        server = await asyncio.start_server(
-            connection, "127.0.0.1", 0, ssl=tls.server("127.0.0.1") if tls else None, limit=2**20
-        )
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        settings = RegistrySettings(
-            host=address,
-            plain_http=tls is None,
-            timeouts=timeouts,
-            tls=TlsSettings(ca=str(tls.ca) if tls else ""),
-        )
-        wire = Wire(
-            transport=Transport(settings, Recorder(), clock=time.monotonic),
-            scheme="https" if tls else "http",
-            address=address,
-            peers=peers,
-        )
-        await wire.transport.open(Origin.of(absolute(f"{wire.scheme}://{address}")))
-        try:
-            yield wire
-        finally:
-            await wire.transport.close()
-            server.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with streaming(connection, tls=tls.server("127.0.0.1") if tls else None, limit=2**20) as address:
+            settings = RegistrySettings(
+                host=address,
+                plain_http=tls is None,
+                timeouts=timeouts,
+                tls=TlsSettings(ca=str(tls.ca) if tls else ""),
+            )
+            wire = Wire(
+                transport=Transport(settings, Recorder(), clock=time.monotonic),
+                scheme="https" if tls else "http",
+                address=address,
+                peers=peers,
+            )
+            await wire.transport.open(Origin.of(absolute(f"{wire.scheme}://{address}")))
+            try:
+                yield wire
+            finally:
+                await wire.transport.close()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -458,13 +444,11 @@ async def test_a_blob_that_is_cut_is_resumed() -> None:
         else:
             writer.write(HEAD + DATA[:end])
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        async with connected(address) as it, it.client.repository("a", Side.SOURCE).fetch_blob(blob) as chunks:
-            assert b"".join([chunk async for chunk in verified(chunks, blob)]) == DATA
-    finally:
-        server.close()
+    async with (
+        streaming(connection) as address,
+        connected(address) as it,
+        it.client.repository("a", Side.SOURCE).fetch_blob(blob) as chunks,
+    ):
+        assert b"".join([chunk async for chunk in verified(chunks, blob)]) == DATA
     assert asked == [b"", f"bytes={end}-".encode()]

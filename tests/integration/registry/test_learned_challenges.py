@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from aiohttp import web
 
 from syncer.events import RequestKind
 from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.auth.memory import Demand
 from syncer.registry.credentials.values import Basic
-from tests.support.guarded import GuardedRegistry, guarded_registry
 from tests.support.observing import Recorder
 from tests.support.scripted import Clock, Keys, connected
 from tests.support.token_service import SERVICE, TokenService, token_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import Iterable
+
+    from tests.support.guarded import GuardedRegistry
 
 USER = Basic(username="u", password="canary")
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[TokenService]:
-    """Serve tokens."""
-    async with token_service() as running:
-        yield running
-
-
-@pytest.fixture
-async def registry(service: TokenService) -> AsyncIterator[GuardedRegistry]:
-    """Serve a registry that checks them."""
-    async with guarded_registry(service) as running:
-        yield running
 
 
 def client_of(registry: GuardedRegistry, learned: Iterable[Demand]) -> RegistryClient:

@@ -11,29 +11,14 @@ from aiohttp import web
 from syncer.errors import Denied, NotFound, Side, SyncerError, Unauthorized
 from syncer.registry.credentials.values import Basic
 from tests.support import images
-from tests.support.guarded import GuardedRegistry, guarded_registry
 from tests.support.scripted import Connected, connected, scripted
-from tests.support.token_service import TokenService, token_service
 from tests.support.transfer import push_blob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from tests.support.guarded import GuardedRegistry
+    from tests.support.token_service import TokenService
 
 USER = Basic(username="u", password="canary")
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[TokenService]:
-    """Serve tokens."""
-    async with token_service() as running:
-        yield running
-
-
-@pytest.fixture
-async def registry(service: TokenService) -> AsyncIterator[GuardedRegistry]:
-    """Serve a registry that checks them."""
-    async with guarded_registry(service) as running:
-        yield running
 
 
 async def fetch_all(it: Connected, name: str, count: int = 200) -> list[SyncerError]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
+    from syncer.registry import RegistryRepository
     from tests.support.scripted import Scripted
 
 DIGEST = images.blob(b"x").digest
@@ -384,27 +385,32 @@ class Hub:
         return web.Response(headers=headers, body=image.manifest.raw)
 
 
+async def pulled(repository: RegistryRepository, count: int) -> tuple[int, int]:
+    """Pull many images at the same time; return how many came, and how many were deferred."""
+    outcomes: list[bool] = []
+
+    async def pull(at: int) -> None:
+        try:
+            await repository.fetch_manifest(f"v{at}")
+            outcomes.append(True)
+        except RateLimitReached:
+            outcomes.append(False)
+
+    async with anyio.create_task_group() as group:
+        for at in range(count):
+            group.start_soon(pull, at)
+    return outcomes.count(True), outcomes.count(False)
+
+
 async def test_no_pull_is_sent_that_is_not_left() -> None:
     """Of 60 parallel pulls with 25 left, 25 go out; the others end without a request, and HEADs go on."""
     hub = Hub(25)
-    outcomes: list[str] = []
-
     async with scripted(hub.handle) as server, connected(server.address) as it:
         repository = it.client.repository("library/a", Side.SOURCE)
         await repository.resolve("latest")
-
-        async def pull(at: int) -> None:
-            try:
-                await repository.fetch_manifest(f"v{at}")
-                outcomes.append("pulled")
-            except RateLimitReached:
-                outcomes.append("deferred")
-
-        async with anyio.create_task_group() as group:
-            for at in range(60):
-                group.start_soon(pull, at)
+        assert await pulled(repository, 60) == (25, 35)
         await repository.resolve("latest")
-    assert (outcomes.count("pulled"), outcomes.count("deferred"), hub.pulls) == (25, 35, 25)
+    assert hub.pulls == 25
     assert it.clock.slept == []
 
 
@@ -423,7 +429,6 @@ class Metered(Standing):
 async def test_a_refusal_tells_nothing_of_the_pulls_left() -> None:
     """With one pull left, and a token to be had first, one of twenty parallel pulls goes out with the token."""
     hub = Hub(1)
-    outcomes: list[str] = []
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/token":
@@ -436,19 +441,8 @@ async def test_a_refusal_tells_nothing_of_the_pulls_left() -> None:
     async with scripted(handle) as server:
         settings = RegistrySettings(host=server.address, plain_http=True)
         async with RegistryClient(settings, Keys(), Recorder(), standing=Metered(settings)) as client:
-            repository = client.repository("library/a", Side.SOURCE)
-
-            async def pull(at: int) -> None:
-                try:
-                    await repository.fetch_manifest(f"v{at}")
-                    outcomes.append("pulled")
-                except RateLimitReached:
-                    outcomes.append("deferred")
-
-            async with anyio.create_task_group() as group:
-                for at in range(20):
-                    group.start_soon(pull, at)
-    assert (outcomes.count("pulled"), outcomes.count("deferred"), hub.pulls) == (1, 19, 1)
+            assert await pulled(client.repository("library/a", Side.SOURCE), 20) == (1, 19)
+    assert hub.pulls == 1
 
 
 async def test_the_answer_that_says_that_nothing_is_left() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import ssl
 import sys
 from typing import TYPE_CHECKING
@@ -11,15 +9,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from syncer.errors import CertificateError, RegistryError, SyncerError
 from syncer.registry import RegistrySettings, TlsSettings
 from tests.support import images
 from tests.support.authority import Authority
+from tests.support.certificates import make_pem, serving
 from tests.support.scripted import connected, scripted
 
 if TYPE_CHECKING:
@@ -31,36 +26,7 @@ SAMPLE = images.image()
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a self-signed certificate for 127.0.0.1 and localhost, with its key, into one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncer test")])
-    now = dt.datetime.now(dt.UTC)
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
-def context(pem: Path, verify: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
-    """Return a server's context; ``verify`` says whether it wants a client certificate."""
-    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
-    made.load_cert_chain(pem)
-    made.verify_mode = verify
-    return made
+    return make_pem(tmp_path_factory.mktemp("tls"))
 
 
 async def manifest(_request: web.BaseRequest) -> web.StreamResponse:
@@ -70,7 +36,7 @@ async def manifest(_request: web.BaseRequest) -> web.StreamResponse:
 
 async def test_configured_authority(pem: Path) -> None:
     """A registry whose authority is configured is trusted."""
-    async with scripted(manifest, tls=context(pem)) as server:
+    async with scripted(manifest, tls=serving(pem)) as server:
         settings = RegistrySettings(host=server.address, tls=TlsSettings(ca=str(pem)))
         async with connected(server.address, settings=settings) as it:
             assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("1")).digest
@@ -79,7 +45,7 @@ async def test_configured_authority(pem: Path) -> None:
 async def test_unknown_authority(pem: Path) -> None:
     """A certificate of an unknown authority ends it at the first try, and the hint says what to set."""
     async with (
-        scripted(manifest, tls=context(pem)) as server,
+        scripted(manifest, tls=serving(pem)) as server,
         connected(server.address, settings=RegistrySettings(host=server.address)) as it,
     ):
         with pytest.raises(CertificateError) as caught:
@@ -92,7 +58,7 @@ async def test_unknown_authority(pem: Path) -> None:
 async def test_plain_http_on_the_tls_port(pem: Path) -> None:
     """A registry that serves TLS and is asked without fails with a hint at the setting."""
     async with (
-        scripted(manifest, tls=context(pem)) as server,
+        scripted(manifest, tls=serving(pem)) as server,
         connected(server.address, settings=RegistrySettings(host=server.address, plain_http=True)) as it,
     ):
         with pytest.raises(RegistryError) as caught:
@@ -102,14 +68,14 @@ async def test_plain_http_on_the_tls_port(pem: Path) -> None:
 
 async def test_insecure_is_for_the_registry_only(pem: Path) -> None:
     """Leniency is for the configured host: another host that it redirects to is verified."""
-    async with scripted(manifest, tls=context(pem)) as storage:
+    async with scripted(manifest, tls=serving(pem)) as storage:
 
         async def handler(request: web.BaseRequest) -> web.StreamResponse:
             if request.path.endswith("/direct"):
                 return await manifest(request)
             return web.Response(status=307, headers={"Location": f"https://localhost:{storage.address[10:]}/x"})
 
-        async with scripted(handler, tls=context(pem)) as server:
+        async with scripted(handler, tls=serving(pem)) as server:
             settings = RegistrySettings(host=server.address, tls=TlsSettings(insecure=True))
             async with connected(server.address, settings=settings) as it:
                 assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("direct")).digest
@@ -120,14 +86,14 @@ async def test_insecure_is_for_the_registry_only(pem: Path) -> None:
 
 async def test_client_certificate(pem: Path) -> None:
     """A client certificate is shown to the registry, and not to another port that it redirects to."""
-    async with scripted(manifest, tls=context(pem, ssl.CERT_REQUIRED)) as storage:
+    async with scripted(manifest, tls=serving(pem, ssl.CERT_REQUIRED)) as storage:
 
         async def handler(request: web.BaseRequest) -> web.StreamResponse:
             if request.path.endswith("/direct"):
                 return await manifest(request)
             return web.Response(status=307, headers={"Location": f"https://{storage.address}/x"})
 
-        async with scripted(handler, tls=context(pem, ssl.CERT_REQUIRED)) as server:
+        async with scripted(handler, tls=serving(pem, ssl.CERT_REQUIRED)) as server:
             tls = TlsSettings(ca=str(pem), cert=str(pem))
             async with connected(server.address, settings=RegistrySettings(host=server.address, tls=tls)) as it:
                 assert SAMPLE.digest == (await it.client.repository("a").fetch_manifest("direct")).digest

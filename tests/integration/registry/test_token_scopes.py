@@ -6,38 +6,21 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
-import pytest
 from aiohttp import web
 
 from syncer.content import BlobOutcome
 from syncer.errors import Side
 from syncer.registry.credentials.values import Basic
 from tests.support import images
-from tests.support.guarded import GuardedRegistry, guarded_registry
 from tests.support.scripted import connected
-from tests.support.token_service import Asked, TokenService, token_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from syncer.registry import RegistryClient
+    from tests.support.guarded import GuardedRegistry
+    from tests.support.token_service import Asked, TokenService
 
 USER = Basic(username="u", password="canary")
 BLOB = images.blob(b"x")
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[TokenService]:
-    """Serve tokens."""
-    async with token_service() as running:
-        yield running
-
-
-@pytest.fixture
-async def registry(service: TokenService) -> AsyncIterator[GuardedRegistry]:
-    """Serve a registry that checks them."""
-    async with guarded_registry(service) as running:
-        yield running
 
 
 async def mount(client: RegistryClient, source: str, target: str = "dst") -> BlobOutcome | object:

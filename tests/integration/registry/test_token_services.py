@@ -18,30 +18,15 @@ from syncer.errors import (
     Unauthorized,
 )
 from syncer.registry.credentials.values import Basic, IdentityToken
-from tests.support.guarded import GuardedRegistry, guarded_registry
 from tests.support.scripted import Connected, connected
-from tests.support.token_service import Asked, TokenService, token_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from tests.support.guarded import GuardedRegistry
+    from tests.support.token_service import Asked, TokenService
 
 USER = Basic(username="u", password="canary")
 IDENTITY = IdentityToken(token="canary-identity")
 ACR_USER = "00000000-0000-0000-0000-000000000000"
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[TokenService]:
-    """Serve tokens."""
-    async with token_service() as running:
-        yield running
-
-
-@pytest.fixture
-async def registry(service: TokenService) -> AsyncIterator[GuardedRegistry]:
-    """Serve a registry that checks them."""
-    async with guarded_registry(service) as running:
-        yield running
 
 
 async def read(it: Connected, name: str = "a") -> None:

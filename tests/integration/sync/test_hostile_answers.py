@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,37 +11,14 @@ from syncer.events import RunStatus
 from syncer.oci import Manifest
 from syncer.state.store import StateStore
 from tests.support import images
+from tests.support.streams import answering
 from tests.support.world import embedded, fill, run, spec_between
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 ENTRY = "name: e, from: source/app, to: target/app"
 NOT_ASCII = b"sha256:\xff\xfe\x1b[2J"
-
-
-@asynccontextmanager
-async def raw_server(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """Serve ``answer(head of the request)`` as it is: no HTTP library would send what these tests send."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                if length := re.search(rb"(?i)content-length: (\d+)", head):
-                    await reader.readexactly(int(length[1]))
-                writer.write(answer(head))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        host, port = server.sockets[0].getsockname()
-        yield f"{host}:{port}"
-    finally:
-        server.close()
 
 
 def target_of_bytes(head: bytes) -> bytes:
@@ -58,7 +32,7 @@ def target_of_bytes(head: bytes) -> bytes:
 
 async def test_bytes_outside_ascii_fail_the_tag_and_not_the_run(tmp_path: Path) -> None:
     """A digest header that is no text makes a failure of the tag, which is told, remembered, and can be encoded."""
-    async with embedded(tmp_path / "a") as a, raw_server(target_of_bytes) as target:
+    async with embedded(tmp_path / "a") as a, answering(target_of_bytes) as target:
         await fill(a.host, "app", {"v1": images.image(seed=1), "v2": images.image(seed=2)})
         with anyio.fail_after(20):
             report = await run(spec_between(a.host, target, ENTRY), tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from syncer.events import TagOutcome
 from tests.support import images
+from tests.support.streams import streaming
 from tests.support.world import embedded, fill, run
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ DEADLINE = 20
 @asynccontextmanager
 async def holding(host: str, held: bytes, release: anyio.Event) -> AsyncIterator[str]:
     """Relay to ``host``, and hold requests that begin with ``held`` until the ``release``; give the address."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_request: bool) -> None:
         while data := await reader.read(65536):
@@ -38,27 +37,15 @@ async def holding(host: str, held: bytes, release: anyio.Event) -> AsyncIterator
         writer.close()
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
         name, _, port = host.rpartition(":")
         there, to = await asyncio.open_connection(name, int(port))
         try:
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await asyncio.gather(relay(reader, to, is_request=True), relay(there, writer, is_request=False))
+            await asyncio.gather(relay(reader, to, is_request=True), relay(there, writer, is_request=False))
         finally:
             to.close()
-            writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        with anyio.CancelScope(shield=True):
-            server.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async with streaming(connection) as address:
+        yield address
 
 
 def at(address: str, name: str) -> str:

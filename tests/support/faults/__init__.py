@@ -9,5 +9,7 @@
 
 :mod:`.model` is the registry, :mod:`.injection` decides what goes wrong where, :mod:`.exchanges` is the
 catalogue of faults, :mod:`.connections` a proxy in front of servers that are not ours,
-:mod:`.virtual_time` the loop, :mod:`.syncing` runs Syncer on it, :mod:`.serving` serves processes.
+:mod:`.virtual_time` the loop, :mod:`.syncing` runs Syncer on it. :mod:`.invariants` says what a run has broken,
+:mod:`.judging` judges runs on an internet by it and :mod:`.embedded` embedded registries; :mod:`.footprint` measures
+memory and open files. ``python -m tests.support.faults`` serves such registries to processes.
 """

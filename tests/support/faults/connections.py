@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tests.support.streams import streaming
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
@@ -117,14 +119,9 @@ async def spoiling(
 ) -> AsyncIterator[SpoilingProxy]:
     """Serve a proxy to ``server`` (``host:port``) on a free loopback port."""
     proxy = SpoilingProxy(address="")
-    tasks: set[asyncio.Task[None]] = set()
     host, _, port = server.rpartition(":")
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
         proxy.connections += 1
         spoil = spoils.choose(proxy.connections)
         if spoil is not None:
@@ -132,7 +129,7 @@ async def spoiling(
         if isinstance(spoil, Refused):
             _reset(writer)
             return
-        with suppress(OSError, asyncio.CancelledError):
+        with suppress(OSError):
             there = await asyncio.open_connection(host, int(port))
             ends = (writer, there[1])
             try:
@@ -143,17 +140,11 @@ async def spoiling(
                 for end in ends:
                     end.close()
 
-    serving = await asyncio.start_server(connection, "127.0.0.1", 0)
-    proxy.address = f"127.0.0.1:{serving.sockets[0].getsockname()[1]}"
-    try:
-        yield proxy
-    finally:
-        proxy.is_over.set()
-        with anyio.CancelScope(shield=True):
-            serving.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async with streaming(connection) as proxy.address:
+        try:
+            yield proxy
+        finally:
+            proxy.is_over.set()
 
 
 class _Pump:

@@ -17,7 +17,7 @@ from syncer.layout.repository import LayoutRepository
 from syncer.layout.store import LayoutStore
 from syncer.layout.tree import LayoutTree
 from tests.support import images
-from tests.support.layouts import read_layout
+from tests.support.layouts.reading import read_layout
 from tests.support.transfer import push, push_blob
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ from pathlib import Path
 import anyio
 from syncer.layout.store import LayoutStore
 from tests.support import images
-from tests.support.layouts import read_layout
-from tests.support.transfer import push, push_blob
 
 async def main():
     store = await LayoutStore.open(Path(sys.argv[1]), create=True)
@@ -146,10 +144,10 @@ async def test_other_tools_after_a_deletion(tmp_path: Path) -> None:
     """At any instant of a deletion, of a manifest and then of its blobs, all that index.json lists is whole."""
     sample = images.image()
     store = await deleted(tmp_path, sample)
-    assert read_layout(tmp_path).problems == []
+    assert read_layout(tmp_path).findings == []
     for digest in sample.blobs:
         await store.delete_blob(digest)
-        assert read_layout(tmp_path).problems == []
+        assert read_layout(tmp_path).findings == []
     abandon(store)
     assert blobs(tmp_path) == []
 
@@ -191,7 +189,7 @@ async def test_what_was_deleted_comes_back(tmp_path: Path, way: str) -> None:
     assert await again.blob_size(sample.digest) == sample.manifest.size
     assert again.tags() == (["v2"] if way == "manifest" else [])
     await again.close()
-    assert read_layout(path).problems == []
+    assert read_layout(path).findings == []
 
 
 async def test_deleting_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,23 +10,7 @@ import pytest
 
 from syncer.events import RequestKind
 from syncer.registry.traffic.limits import Limits, Pace
-
-
-class Clock:
-    """A clock that moves when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        """Move on by ``seconds``."""
-        self.slept.append(seconds)
-        self.now += seconds
-        await anyio.lowlevel.checkpoint()
+from tests.support.scripted import Clock
 
 
 def limits(clock: Clock, *, control: int = 2, data: int = 1, rate: float | None = None) -> Limits:
@@ -79,7 +63,7 @@ async def test_nothing_goes_out_in_a_pause() -> None:
             some.pause(30.0)
             some.pause(5.0)
         group.start_soon(lambda: one(data=True))
-    assert [at >= 130.0 for at in sent] == [True, True]
+    assert [at >= 1030.0 for at in sent] == [True, True]
 
 
 async def test_pace() -> None:
@@ -88,7 +72,7 @@ async def test_pace() -> None:
     pace = Pace(10.0, clock=clock, sleep=clock.sleep, burst=0.0)
     for _ in range(11):
         await pace.wait()
-    assert pytest.approx(clock.now) == 101.0
+    assert pytest.approx(clock.now) == 1001.0
 
 
 async def test_pace_does_not_save_up() -> None:
@@ -98,7 +82,7 @@ async def test_pace_does_not_save_up() -> None:
     clock.now += 60.0
     for _ in range(3):
         await pace.wait()
-    assert pytest.approx(clock.now) == 160.2
+    assert pytest.approx(clock.now) == 1060.2
 
 
 async def test_cancelled_waiter_leaves_no_permit_behind() -> None:
@@ -135,7 +119,7 @@ async def test_bandwidth_is_even(rate: int, chunk: int) -> None:
             group.start_soon(one)
     moments = sorted(moment for moment, _ in passed)
     total = sum(count for _, count in passed)
-    assert total / rate == pytest.approx(moments[-1] - 100.0, abs=0.25)
+    assert total / rate == pytest.approx(moments[-1] - 1000.0, abs=0.25)
     assert max(after - before for before, after in pairwise(moments)) <= 0.5
 
 
@@ -162,7 +146,7 @@ async def test_a_ceiling_for_one_kind() -> None:
     for _ in range(3):
         async with some.request(data=False, kind=RequestKind.MANIFEST_PUT):
             pass
-    assert clock.now - 100.0 == pytest.approx(1.0, abs=0.15)
+    assert clock.now - 1000.0 == pytest.approx(1.0, abs=0.15)
 
 
 async def test_places_pause_apart() -> None:
@@ -175,7 +159,7 @@ async def test_places_pause_apart() -> None:
     await some.wait_pause()
     assert clock.slept == []
     await some.wait_pause("https://auth.example")
-    assert clock.now >= 130.0
+    assert clock.now >= 1030.0
 
 
 async def test_the_lower_of_two_ceilings_holds() -> None:
@@ -188,4 +172,4 @@ async def test_the_lower_of_two_ceilings_holds() -> None:
     for _ in range(21):
         async with some.request(data=False):
             pass
-    assert clock.now - 100.0 == pytest.approx(2.0, abs=0.15)
+    assert clock.now - 1000.0 == pytest.approx(2.0, abs=0.15)

@@ -5,19 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-import syncer.telemetry
-
-
-def test_names() -> None:
-    """Every public name can be had from the package, and no other can."""
-    for name in dir(syncer.telemetry):
-        assert getattr(syncer.telemetry, name).__name__ == name
-    assert tuple(dir(syncer.telemetry)) == syncer.telemetry.__all__
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = syncer.telemetry.nothing
-
 
 def test_heavy_libraries_wait() -> None:
     """Neither structlog nor rich is imported before there is something to write or draw."""

@@ -1,14 +1,13 @@
 """Judges what an embedded registry holds while it serves: I1 after each accepted manifest, I9 after each run.
 
-The layout is read as another program would read it, with none of Syncer's code.
+The layouts are read as another program would read them, with none of Syncer's code.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -17,6 +16,8 @@ from anyio import to_thread
 from syncer.cli.exits import code_of_report
 from syncer.events import TagOutcome
 from tests.support.faults.invariants import Course, inconsistencies
+from tests.support.layouts.findings import Flaw
+from tests.support.layouts.reading import flaws_below, read_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,54 +29,6 @@ if TYPE_CHECKING:
 
 #: Rounds of the loop.
 _MOMENT = 20
-_REF_NAME = "org.opencontainers.image.ref.name"
-
-
-def tags_of(layout: Path) -> dict[str, str]:
-    """Return the digest of each tag, by index.json and the journal beside it; nothing where there is no layout."""
-    tags: dict[str, str] = {}
-    try:
-        index = json.loads((layout / "index.json").read_bytes())
-        journal = layout / ".syncer" / "journal"
-        lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
-    except FileNotFoundError:
-        return tags
-    for entry in index["manifests"]:
-        if tag := entry.get("annotations", {}).get(_REF_NAME):
-            tags[tag] = entry["digest"]
-    for change in map(json.loads, lines):
-        if "put" in change:
-            if change.get("tag"):
-                tags[change["tag"]] = change["put"]["digest"]
-        elif "untag" in change:
-            tags.pop(change["untag"], None)
-        else:
-            tags = {tag: digest for tag, digest in tags.items() if digest != change["remove"]}
-    return tags
-
-
-def hole_in(layout: Path, digest: str, whole: set[str]) -> str:
-    """Return something that is missing at or below the manifest ``digest``; what is ``whole`` is added there."""
-    if digest in whole:
-        return ""
-    try:
-        manifest = json.loads(_file(layout, digest).read_bytes())
-    except FileNotFoundError:
-        return digest
-    for child in manifest.get("manifests", ()):
-        if missing := hole_in(layout, child["digest"], whole):
-            return missing
-    blobs: list[dict[str, Any]] = [*manifest.get("layers", ()), *filter(None, [manifest.get("config")])]
-    for blob in blobs:
-        if not blob.get("urls") and not _file(layout, blob["digest"]).exists():
-            return str(blob["digest"])
-    whole.add(digest)
-    return ""
-
-
-def _file(layout: Path, digest: str) -> Path:
-    algorithm, _, encoded = digest.partition(":")
-    return layout / "blobs" / algorithm / encoded
 
 
 class LayoutJudge:
@@ -83,7 +36,7 @@ class LayoutJudge:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._whole: dict[str, set[str]] = {}
+        self._whole: dict[str, set[tuple[str, int]]] = {}
         self._due: set[str] = set()
         self._is_due = anyio.Event()
         self._looking = anyio.Lock()
@@ -137,13 +90,19 @@ class LayoutJudge:
     def _holes(self, repository: str) -> list[str]:
         layout = self._root / repository
         whole = self._whole.setdefault(repository, set())
-        found = [
-            f"I1: {repository}:{tag} is {digest} without {missing}"
-            for tag, digest in tags_of(layout).items()
-            if (missing := hole_in(layout, digest, whole))
+        record = read_record(layout, journal=True)
+        found = {
+            (tag, digest): f"I1: {repository}:{tag} is {digest}, and {flaw}"
+            for tag, digest in record.tags.items()
+            if (flaw := next(flaws_below(layout, record.entries[digest], whole), None))
+        }
+        # A tag may have gone, or moved, between the two looks.
+        now = read_record(layout, journal=True).tags.items() if found else set()
+        damaged = [one for one in record.findings if one.flaw is not Flaw.ABSENT]
+        return [
+            *(f"{repository}: {finding}" for finding in damaged),
+            *(text for tag_digest, text in found.items() if tag_digest in now),
         ]
-        # A tag may have gone between the two looks.
-        return [text for text in found if tags_of(layout).get(text.partition(" is ")[0].rpartition(":")[2])]
 
 
 def agreement(report: Report, finished: Sequence[TagFinished], roots: dict[str, Path]) -> list[str]:
@@ -154,9 +113,10 @@ def agreement(report: Report, finished: Sequence[TagFinished], roots: dict[str, 
         if host not in roots or event.outcome not in (TagOutcome.COPIED, TagOutcome.IN_SYNC) or event.digest is None:
             continue
         layout = roots[host] / repository
-        now = tags_of(layout).get(event.tag, "")
+        record = read_record(layout, journal=True)
+        now = record.tags.get(event.tag, "")
         if now != event.digest:
             found.append(f"{event.target}:{event.tag} is said to be {event.digest}, and is {now or 'not there'}")
-        elif missing := hole_in(layout, now, set()):
-            found.append(f"{event.target}:{event.tag} is said to be {event.outcome}, and lacks {missing}")
+        elif flaw := next(flaws_below(layout, record.entries[now], set()), None):
+            found.append(f"{event.target}:{event.tag} is said to be {event.outcome}, and {flaw}")
     return [f"I9: {text}" for text in found]

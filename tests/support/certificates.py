@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make_pem(folder: Path, *addresses: str) -> Path:
-    """Write a self-signed certificate for 127.0.0.1 and ``addresses``, with its key, into one file."""
+def make_pem(folder: Path) -> Path:
+    """Write a self-signed certificate for 127.0.0.1 and localhost, with its key, into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "syncer test")])
     now = dt.datetime.now(dt.UTC)
-    names = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", *addresses)]
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -43,9 +43,9 @@ def make_pem(folder: Path, *addresses: str) -> Path:
     return path
 
 
-def serving(pem: Path, *, asks: bool = False) -> ssl.SSLContext:
-    """Return the context of a server with the certificate in ``pem``, which ``asks`` for its clients' or not."""
+def serving(pem: Path, verify: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
+    """Return the context of a server with the certificate in ``pem``; ``verify`` says whether it wants its clients'."""
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
     made.load_cert_chain(pem)
-    made.verify_mode = ssl.CERT_OPTIONAL if asks else ssl.CERT_NONE
+    made.verify_mode = verify
     return made
