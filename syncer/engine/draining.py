@@ -13,9 +13,10 @@ from syncer.errors import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Seconds by which a sleep has to outlast the drain to be given up at once. What is given up after the drain is
-#: given as long to be tidied away, an upload for example, and may sleep for that.
-_TIDYING = 2.0
+#: Seconds by which a sleep has to outlast the drain to be given up at once. When the drain is over, what is given up is
+#: tidied away within two seconds (an upload, for example). Who has to wait with that for the end of a pause sleeps up
+#: to two seconds longer than the pause, lest all come back at once.
+_TIDYING = 4.0
 
 
 class Drain:

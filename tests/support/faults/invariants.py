@@ -359,7 +359,10 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
 
 
 def _resting(history: History, course: Course) -> set[str]:
-    """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait."""
+    """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait.
+
+    Nor does it wait for who comes back a little after a pause, lest all come back at once: a tenth of it, twice.
+    """
     if course.report is None or course.report.status is not RunStatus.INTERRUPTED or course.until is not None:
         return set()
     now = history.clock()
@@ -368,7 +371,7 @@ def _resting(history: History, course: Course) -> set[str]:
         for exchange in _exchanges(history, course)
         if exchange.pause is not None
         and exchange.is_delivered
-        and (exchange.ended_at or 0.0) + _binding(exchange) > now
+        and (exchange.ended_at or 0.0) + _binding(exchange) + 2 * min(1.0, _binding(exchange) / 10) > now
     }
 
 
