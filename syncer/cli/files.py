@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from syncer.errors import StorageFull, UsageError
-from syncer.layout.files import begin_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +38,8 @@ def write_text(path: Path, text: str) -> None:
         StorageFull: when there is no space left.
         UsageError: when it cannot be written for another reason.
     """
+    from syncer.layout.files import begin_beside  # noqa: PLC0415 - most commands write no file
+
     line = text if text.endswith("\n") else f"{text}\n"
     try:
         if path.exists() and not path.is_file():

@@ -77,7 +77,6 @@ class ReachOptions:
             InvalidReference: when what is to be trusted is no host.
         """
         from syncer.app.places import Reach  # noqa: PLC0415 - the client is not needed for --help
-        from syncer.spec.hosts import parse_trusted  # noqa: PLC0415 - same
 
         return Reach(
             plain_http=self.plain_http,
@@ -85,8 +84,16 @@ class ReachOptions:
             cert=self.cert,
             key=self.key,
             insecure=self.insecure,
-            trusted_hosts=tuple(parse_trusted(host) for host in self.trusted_hosts.split(",") if host),
+            trusted_hosts=_trusted(self.trusted_hosts),
         )
+
+
+def _trusted(hosts: str) -> tuple[str, ...]:
+    if not hosts:
+        return ()
+    from syncer.spec.hosts import parse_trusted  # noqa: PLC0415 - few commands name any
+
+    return tuple(parse_trusted(host) for host in hosts.split(",") if host)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
