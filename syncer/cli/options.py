@@ -43,7 +43,7 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Voice:
     """How a command speaks."""
 
@@ -59,7 +59,7 @@ class Voice:
         return self.output is OutputFormat.JSON
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReachOptions:
     """How a registry is reached, as the command line says it; None leaves HTTP or TLS to the address."""
 
@@ -96,7 +96,7 @@ def _trusted(hosts: str) -> tuple[str, ...]:
     return tuple(parse_trusted(host) for host in hosts.split(",") if host)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Choice:
     """One option: the field it fills, its type, its flags and its help."""
 
@@ -108,7 +108,7 @@ class Choice:
     metavar: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Spread:
     """A parameter that stands for several options; ``prefix`` keeps those of two sides apart."""
 

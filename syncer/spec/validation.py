@@ -56,7 +56,7 @@ _EXPECTED = {
 _HINTS = {"tuple_type": "Put it in brackets: [{value}]."}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Parts:
     """What of a document is valid."""
 

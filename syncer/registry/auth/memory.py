@@ -53,7 +53,7 @@ class Demand:
         return bool(self.realm)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Attachment:
     """What a request is to carry: an Authorization header, perhaps after a token was fetched."""
 
