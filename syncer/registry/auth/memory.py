@@ -61,6 +61,9 @@ class Attachment:
     fetch: TokenRequest | None = None
 
 
+_NOTHING = Attachment()
+
+
 class AuthMemory:
     """What one registry has asked for so far, and the tokens that are good.
 
@@ -114,9 +117,10 @@ class AuthMemory:
         """Decide what a request for ``scopes`` carries."""
         if isinstance(credential, RegistryToken):
             return Attachment(header=f"Bearer {credential.token}")
-        demand = self._nearest(_place(scopes))
+        # Most registries that are read ask for nothing, and every request comes by here.
+        demand = self._nearest(_place(scopes)) if self._demands else None
         if demand is None:
-            return Attachment()
+            return _NOTHING
         if not demand.is_bearer:
             return Attachment(header=basic_header(credential) if isinstance(credential, Basic) else "")
         wanted = self._wanted(scopes)
