@@ -70,8 +70,8 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     assert ran.stdout.splitlines()[-1] == "[]"
 
 
-def imported_by(*arguments: str, code: int = 0) -> set[str]:
-    """Run a command to its end, and return the modules that it has imported by then."""
+def imported_by(*arguments: str, code: int = 0) -> list[str]:
+    """Run a command to its end, and return the modules that it has imported by then, in their order."""
     script = (
         "import sys; from syncer.cli import main; code = main(sys.argv[1:]); print(*sys.modules, file=sys.stderr); "
         "sys.exit(code)"
@@ -80,7 +80,7 @@ def imported_by(*arguments: str, code: int = 0) -> set[str]:
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, timeout=30
     )
     assert ran.returncode == code, ran.stderr
-    return set(ran.stderr.splitlines()[-1].split())
+    return ran.stderr.splitlines()[-1].split()
 
 
 #: What writes lines, draws, reads files of mirrors, and keeps content on this machine.
@@ -113,7 +113,9 @@ def test_a_copy_imports_nothing_of_a_run(serve: Serve) -> None:
         "syncer.engine.repositories",
         "syncer.app.running",
     }
-    assert imported & (of_a_run | IDLE) == set()
+    assert (of_a_run | IDLE).isdisjoint(imported)
+    # With next to nothing on the stack: our own modules would import it from deep below.
+    assert imported.index("aiohttp") < imported.index("syncer.app")
 
 
 def test_a_run_that_finds_everything_in_sync_imports_nothing_that_moves_content(serve: Serve, tmp_path: Path) -> None:
@@ -124,7 +126,8 @@ def test_a_run_that_finds_everything_in_sync_imports_nothing_that_moves_content(
         assert finished("run", str(spec)).returncode == 0
         imported = imported_by("run", str(spec))
     moving = {"syncer.registry.upload", "syncer.registry.download", "syncer.registry.manifests"}
-    assert imported & (moving | IDLE) == set()
+    assert (moving | IDLE).isdisjoint(imported)
+    assert imported.index("aiohttp") < imported.index("syncer.app")
 
 
 def test_what_asks_no_registry_imports_no_client(tmp_path: Path) -> None:
