@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from syncer.app import registries
+from syncer.app import declared
 from syncer.cli import main
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from syncer.registry import RegistrySettings
     from syncer.spec.values import RegistrySpec
 
-_settings_of_spec = registries.settings_of_spec
+_settings_of_spec = declared.settings_of_spec
 
 
 def pin(size: int) -> None:
@@ -34,7 +34,7 @@ def pin(size: int) -> None:
             is_fixed=True,
         )
 
-    registries.settings_of_spec = pinned
+    declared.settings_of_spec = pinned
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import anyio
 
-from syncer.app.places import SpecPlaces
+from syncer.app.spec_places import SpecPlaces
 from syncer.app.stopping import until
-from syncer.engine.fanout import open_group
+from syncer.app.ticking import beside
 from syncer.engine.journal import MemoryJournal, ReadOnlyJournal
 from syncer.engine.runs import SyncRun
 from syncer.errors import SyncerError
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
     from syncer.spec.values import Spec
     from syncer.state.store import StateStore
     from syncer.telemetry.report import Report
-
-
-@runtime_checkable
-class Ticking(Protocol):
-    """An observer that wants to act as time passes, not only on events."""
-
-    async def run(self) -> None:
-        """Act from time to time, until cancelled."""
-        ...
 
 
 async def run_spec(
@@ -150,17 +141,6 @@ async def _remembering(state: StateStore, places: SpecPlaces, known: Sequence[Le
             for location, learned in places.learned().items():
                 if learned and set(learned) != {one for one in known if one.location == location}:
                     await state.record_challenges(location, learned)
-
-
-@asynccontextmanager
-async def beside(observers: Sequence[Observer]) -> AsyncIterator[None]:
-    """Run the ticking ones of ``observers`` for the length of the block."""
-    async with open_group() as group:
-        for observer in observers:
-            if isinstance(observer, Ticking):
-                group.start_soon(observer.run)
-        yield
-        group.cancel_scope.cancel()
 
 
 @asynccontextmanager

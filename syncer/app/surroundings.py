@@ -22,7 +22,7 @@ _MOST_FILES = 65536
 OFF = "off"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Surroundings:
     """What a process finds around it.
 

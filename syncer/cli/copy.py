@@ -8,9 +8,9 @@ import typer
 from syncer.app.copying import copy_image
 from syncer.app.loop import run
 from syncer.app.places import Opened
-from syncer.app.running import beside
 from syncer.app.stopping import DRAIN, stoppable
 from syncer.app.surroundings import Surroundings
+from syncer.app.ticking import beside
 from syncer.cli.exits import ExitCode
 from syncer.cli.files import check_writable, write_text
 from syncer.cli.options import AuthFile, DrainSeconds, Progressing, RegistriesConf, SourceReach, TargetReach, spread

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from syncer.errors import StorageFull, UsageError
-from syncer.layout.files import begin_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +44,8 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
         StorageFull: when there is no space left.
         UsageError: when it cannot be written for another reason.
     """
+    from syncer.layout.files import begin_beside  # noqa: PLC0415 - most commands write no file
+
     try:
         if path.exists() and not path.is_file():
             with path.open("w", encoding="utf-8", errors="backslashreplace") as file:

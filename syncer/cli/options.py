@@ -43,7 +43,7 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Voice:
     """How a command speaks."""
 
@@ -59,7 +59,7 @@ class Voice:
         return self.output is OutputFormat.JSON
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReachOptions:
     """How a registry is reached, as the command line says it; None leaves HTTP or TLS to the address."""
 
@@ -77,7 +77,6 @@ class ReachOptions:
             InvalidReference: when what is to be trusted is no host.
         """
         from syncer.app.places import Reach  # noqa: PLC0415 - the client is not needed for --help
-        from syncer.spec.hosts import parse_trusted  # noqa: PLC0415 - same
 
         return Reach(
             plain_http=self.plain_http,
@@ -85,11 +84,19 @@ class ReachOptions:
             cert=self.cert,
             key=self.key,
             insecure=self.insecure,
-            trusted_hosts=tuple(parse_trusted(host) for host in self.trusted_hosts.split(",") if host),
+            trusted_hosts=_trusted(self.trusted_hosts),
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+def _trusted(hosts: str) -> tuple[str, ...]:
+    if not hosts:
+        return ()
+    from syncer.spec.hosts import parse_trusted  # noqa: PLC0415 - few commands name any
+
+    return tuple(parse_trusted(host) for host in hosts.split(",") if host)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Choice:
     """One option: the field it fills, its type, its flags and its help."""
 
@@ -101,7 +108,7 @@ class Choice:
     metavar: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Spread:
     """A parameter that stands for several options; ``prefix`` keeps those of two sides apart."""
 

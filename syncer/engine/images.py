@@ -45,7 +45,7 @@ MAX_REPAIRS = 2
 MAX_WRITTEN = 20_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CopyOptions:
     """What of an image is copied, and how far knowledge is trusted."""
 
@@ -62,7 +62,7 @@ class CopyOptions:
         return ",".join(sorted(str(platform) for platform in self.platforms))
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class _Walk:
     """What one image's walk has met."""
 
@@ -86,7 +86,7 @@ class _Walk:
             raise SizeExceedsLimit(f"the image has over {MAX_MANIFESTS} manifests", side=Side.SOURCE)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Companion:
     """Something that refers to a manifest: listed as a referrer, or held by a tag of cosign's."""
 
@@ -94,7 +94,7 @@ class _Companion:
     tag: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Copied:
     """What a copy came to: the digest in the target, the source's, and how many referrers travelled.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from syncer.oci.digest import Digest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RepositoryPair:
     """One source repository, the target repository it goes to, and what of it is wanted."""
 

@@ -63,7 +63,7 @@ class Places(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Breadth:
     """How much a run has open at once; bounds memory, not speed: requests have windows of their own.
 

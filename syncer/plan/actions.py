@@ -41,7 +41,7 @@ class Reason(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Recorded:
     """What the state knows of the last copy of a tag."""
 
@@ -49,7 +49,7 @@ class Recorded:
     target: Digest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TagObservation:
     """What both sides say of one tag; None where there is no such tag."""
 

@@ -161,7 +161,7 @@ class Departure:
         self.has_been = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Call:
     """One thing asked of a registry, however many exchanges it takes.
 
@@ -193,7 +193,7 @@ class Call:
     blob_size: int = 0
     authorization: str | None = field(default=None, repr=False)
     is_redirectable: bool = True
-    departure: Departure | None = field(default=None, repr=False, compare=False)
+    departure: Departure | None = field(default=None, repr=False)
 
     @property
     def is_replayable(self) -> bool:
@@ -206,7 +206,7 @@ class Call:
         return bool(self.scopes) and self.scopes[0].kind == "repository"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Reply:
     """An answer that was read to its end; ``attempts`` tells how often it was asked for."""
 

@@ -43,13 +43,13 @@ class Capability(StrEnum):
     TAG_PAGE = "tag-page"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Observation:
     offered: bool
     until: float
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Capabilities:
     """What is known of a registry: observed beats guessed, and neither holds for ever.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: The variable that names the file, for all tools that read it.
 VARIABLE = "CONTAINERS_REGISTRIES_CONF"
@@ -56,4 +56,24 @@ def is_without_rules(raw: bytes) -> bool:
     the parser undoes; and version 1 of the format, which has ``[registries.…]``, is for the parser to refuse.
     """
     lines = [line for line in map(bytes.strip, raw.splitlines()) if not line.startswith(b"#")]
-    return not any(b"registry" in line or b"\\" in line or b"registries" in line.split(b".")[0] for line in lines)
+    return not any(
+        b"registry" in line or b"\\" in line or b"registries" in line.split(b".")[0] for line in _but_aliases(lines)
+    )
+
+
+def _but_aliases(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Leave the table of short names out as far as each line is one name and what it stands for, and nothing else.
+
+    What they stand for are hosts that are called registry as often as not.
+    """
+    are_aliases = False
+    for line in lines:
+        are_aliases = line == b"[aliases]" or (are_aliases and (not line or _is_alias(line)))
+        if not are_aliases:
+            yield line
+
+
+def _is_alias(line: bytes) -> bool:
+    """Tell whether ``line`` is ``"name" = "image"``, without escapes."""
+    is_quoted = line.startswith(b'"') and line.endswith(b'"') and line.count(b'"') == 4  # noqa: PLR2004 - of two texts
+    return is_quoted and b'" = "' in line and b"\\" not in line

@@ -69,7 +69,7 @@ _KINDS: dict[int, tuple[type[StatusError], str]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ErrorBody:
     """What was understood of an error body."""
 
@@ -150,7 +150,7 @@ def _shown(text: Any, length: int = 200) -> str:
     return " ".join(printable.split())[:length]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Answer:
     """An answer that is not the one expected, and to what.
 

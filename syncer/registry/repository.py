@@ -13,6 +13,7 @@ from syncer.errors import (
     ContentError,
     DigestMismatch,
     ImmutableTag,
+    InvalidDigest,
     NotFound,
     QuotaExceeded,
     ServerFailure,
@@ -311,13 +312,15 @@ def _check(reference: str) -> None:
         check_tag(reference)
 
 
-def _stated(reply: Reply) -> tuple[str, int] | None:
+def _stated(reply: Reply) -> tuple[Digest, int] | None:
     """Return the digest and the length that the headers of a HEAD give, or None when one is missing."""
-    digest = reply.headers.get("Docker-Content-Digest", "")
     length = reply.headers.get("Content-Length", "")
-    if not is_digest(digest) or not length.isdigit() or not length.isascii() or length == "0":
+    if not length.isdigit() or not length.isascii() or length == "0":
         return None
-    return digest, int(length[:20])
+    try:
+        return Digest(reply.headers.get("Docker-Content-Digest", "")), int(length[:20])
+    except InvalidDigest:
+        return None
 
 
 def _other_digest(reply: Reply, actual: Digest | None = None) -> Digest | None:
@@ -333,13 +336,14 @@ def _other_digest(reply: Reply, actual: Digest | None = None) -> Digest | None:
 
 def _described(reply: Reply, reference: str) -> Descriptor | None:
     """Return the descriptor that the headers of a HEAD give, or None when they do not say enough."""
-    digest, size = _stated(reply) or ("", MAX_SIZE)
-    if size >= MAX_SIZE:
+    stated = _stated(reply)
+    if stated is None or stated[1] >= MAX_SIZE:
         return None
+    digest, size = stated
     if ":" in reference and digest != reference:
         # Another digest than the one asked for is no answer to it; the bytes will tell.
         return None
-    return Descriptor(media_type=media_types.bare(_content_type(reply)), digest=Digest(digest), size=size)
+    return Descriptor(media_type=media_types.bare(_content_type(reply)), digest=digest, size=size)
 
 
 def _content_type(reply: Reply) -> str:

@@ -12,7 +12,6 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from syncer.errors import ProtocolViolation
-from syncer.plan.records import UnfinishedUpload
 from syncer.registry.network.urls import Origin, absolute
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from syncer.oci.digest import Digest
+    from syncer.plan.records import UnfinishedUpload
 
 #: Bytes from which a blob is worth it. A smaller one is sent again in less time than its session may take to be found
 #: gone and opened anew, on a slow link too: two thirds of a second at 100 Mbit/s.
@@ -60,6 +60,8 @@ class UnfinishedUploads:
 
     def note(self, registry: str, repository: str, digest: Digest, location: URL, offset: int) -> None:
         """Note that the upload goes on at ``location``, where the registry has confirmed ``offset`` bytes."""
+        from syncer.plan.records import UnfinishedUpload  # noqa: PLC0415 - a copy of one image notes nothing
+
         record = UnfinishedUpload(
             registry=registry, repository=repository, digest=digest, location=str(location), offset=offset
         )

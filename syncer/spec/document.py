@@ -39,7 +39,7 @@ _TEXT = "tag:yaml.org,2002:str"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Document:
     """The ``tree`` of mappings, lists, text and None; the ``places`` of its values and keys."""
 

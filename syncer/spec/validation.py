@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +26,7 @@ from syncer.spec.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -53,10 +55,12 @@ _EXPECTED = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+#: The variable by which pydantic is told to look for no plug-ins.
+_NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 _HINTS = {"tuple_type": "Put it in brackets: [{value}]."}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Parts:
     """What of a document is valid."""
 
@@ -69,6 +73,24 @@ class Parts:
     entries: tuple[tuple[int, EntryModel], ...]
 
 
+@contextmanager
+def _without_plugins() -> Iterator[None]:
+    """Let pydantic look for no plug-ins meanwhile, as it makes the validators.
+
+    It would read of every package that is installed whether it has one, and what is installed beside us has no part
+    in what a spec means.
+    """
+    before = os.environ.get(_NO_PLUGINS)
+    os.environ[_NO_PLUGINS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_NO_PLUGINS]
+        if before is not None:
+            os.environ[_NO_PLUGINS] = before
+
+
+@_without_plugins()
 def validate(document: Document) -> Parts:
     """Report to ``document`` what breaks the model, and return what does not."""
     tree = document.tree

@@ -21,7 +21,7 @@ BATCH = 200
 DELAY = 0.1
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Batch:
     """The newest word on each thing, to be written in one transaction.
 

@@ -41,7 +41,7 @@ _SHM_SIZE = sqlite3.SQLITE_IOERR_SHMSIZE
 _NO_SHM = frozenset({sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMLOCK})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Prepared:
     """A file that is ready for connections; ``notices`` are for a person."""
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from syncer import events
 from syncer.events import RunStatus, TagOutcome
-from syncer.telemetry.redaction import printable, redact_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -105,6 +104,8 @@ def configure_logging(
     import structlog  # noqa: PLC0415 - 40 ms that a run without a log line does not spend
     from structlog import dev, processors, stdlib  # noqa: PLC0415 - same
 
+    from syncer.telemetry.redaction import redact_event  # noqa: PLC0415 - same
+
     lines = LogStream(stream)
     if colors is None:
         colors = lines.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -139,6 +140,8 @@ def configure_logging(
 
 def printable_event(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Escape control characters of a line for a terminal; a traceback keeps its lines."""
+    from syncer.telemetry.redaction import printable  # noqa: PLC0415 - nobody is here without a line
+
     for name, value in fields.items():
         if isinstance(value, str) and name not in ("exception", "stack"):
             fields[name] = printable(value)

@@ -49,7 +49,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class _Repository:
     """A repository's line while it is written."""
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from syncer.oci.digest import Digest
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Transfer:
     """A blob in work: its size, and the bytes passed on so far."""
 
@@ -66,7 +66,7 @@ class Progress:
         return sum(shares) / len(shares) if shares else 0.0
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class ActiveRepository:
     """A target repository in work. ``tasks`` counts the entries of the spec that write to it now."""
 

@@ -18,7 +18,7 @@ from syncer.registry.credentials import helper_program
 from syncer.registry.credentials.helper_program import Helpers
 from syncer.registry.credentials.values import Basic
 from syncer.registry.network import translation, urls
-from syncer.telemetry import logs
+from syncer.telemetry import logs, redaction
 from tests.security.origins import BLOB, USER, known
 from tests.security.stage import Heard, Outcome, Row, reply, rewritten, said, wire
 from tests.support.scripted import connected
@@ -245,6 +245,6 @@ ROWS = [
         threat="a registry's words bring a token into the log",
         defence="syncer.telemetry.redaction.redact_event",
         attack=warning,
-        switch_off=lambda patch: patch.setattr(logs, "redact_event", lambda _logger, _method, fields: fields),
+        switch_off=lambda patch: patch.setattr(redaction, "redact_event", lambda _logger, _method, fields: fields),
     ),
 ]

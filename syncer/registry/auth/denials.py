@@ -27,7 +27,7 @@ _READING = frozenset({"GET", "HEAD"})
 _ACTIONS = {"GET": "pull", "POST": "push", "PATCH": "push", "PUT": "push", "DELETE": "delete"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Denial:
     """The latest error for one right, the requests that met one, and until when it holds (None: for good)."""
 

@@ -53,12 +53,15 @@ class Demand:
         return bool(self.realm)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Attachment:
     """What a request is to carry: an Authorization header, perhaps after a token was fetched."""
 
     header: str = field(default="", repr=False)
     fetch: TokenRequest | None = None
+
+
+_NOTHING = Attachment()
 
 
 class AuthMemory:
@@ -114,9 +117,10 @@ class AuthMemory:
         """Decide what a request for ``scopes`` carries."""
         if isinstance(credential, RegistryToken):
             return Attachment(header=f"Bearer {credential.token}")
-        demand = self._nearest(_place(scopes))
+        # Most registries that are read ask for nothing, and every request comes by here.
+        demand = self._nearest(_place(scopes)) if self._demands else None
         if demand is None:
-            return Attachment()
+            return _NOTHING
         if not demand.is_bearer:
             return Attachment(header=basic_header(credential) if isinstance(credential, Basic) else "")
         wanted = self._wanted(scopes)

@@ -33,7 +33,7 @@ _REFUSALS = frozenset({400, 401, 403})
 _TOO_BROAD = frozenset({400, 403, 414, 431})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
     """One token on its way, for all who wait for it; neither done nor failed when its leader was cancelled."""
 

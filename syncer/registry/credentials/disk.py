@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_SIZE = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Reading:
     """A file as it was when it was read, and whether it is still the same.
 

@@ -46,7 +46,7 @@ class Certificates:
     hint: str = _HINT
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Contexts:
     """How TLS is spoken; None where nothing is configured, for :func:`system_context`.
 

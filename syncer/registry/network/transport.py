@@ -80,7 +80,7 @@ class Timing:
     answered_at: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HttpRequest:
     """One request, with every header that is to go out besides aiohttp's own."""
 
@@ -91,7 +91,7 @@ class HttpRequest:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     #: Awaited between connecting and sending: the last moment to wait.
     ready: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
-    timing: Timing = field(default_factory=Timing, repr=False, compare=False)
+    timing: Timing = field(default_factory=Timing, repr=False)
 
 
 class Headway:

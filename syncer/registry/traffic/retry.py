@@ -150,7 +150,7 @@ _LOST = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _CORRUPT = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Line:
     """One line of the table; what is left out fits everything.
 
@@ -246,7 +246,7 @@ class Decision:
     delay: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RetryPolicy:
     """Exponential backoff with full jitter: a random part of ``base`` * 2^n seconds, at most ``cap``.
 

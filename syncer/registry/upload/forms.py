@@ -48,7 +48,7 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Terms:
     """What of a registry bears on the choice.
 

@@ -27,7 +27,7 @@ _NOTICE = 0.1
 ACCEPTED = 202
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Opened:
     """A session that a registry has opened.
 

@@ -51,7 +51,7 @@ _CAPABILITIES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Trouble:
     """A request that failed: with what, where, and how far it had come."""
 

@@ -70,6 +70,74 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     assert ran.stdout.splitlines()[-1] == "[]"
 
 
+def imported_by(*arguments: str, code: int = 0) -> list[str]:
+    """Run a command to its end, and return the modules that it has imported by then, in their order."""
+    script = (
+        "import sys; from syncer.cli import main; code = main(sys.argv[1:]); print(*sys.modules, file=sys.stderr); "
+        "sys.exit(code)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert ran.returncode == code, ran.stderr
+    return ran.stderr.splitlines()[-1].split()
+
+
+#: What writes lines, draws, reads files of mirrors, and keeps content on this machine.
+IDLE = {
+    "structlog",
+    "rich",
+    "tomllib",
+    "syncer.telemetry.progress",
+    "syncer.registry.registries_conf",
+    "syncer.registry.mirrors",
+    "syncer.layout",
+    "syncer.server",
+    "syncer.demo",
+}
+
+
+def test_a_copy_imports_nothing_of_a_run(serve: Serve) -> None:
+    """One image between two registries needs no spec, no plan, no state and no report."""
+    with serve("source", {"x:v1": image(seed="lean")}) as source, serve("target") as target:
+        imported = imported_by("copy", f"{source.host}/x:v1", f"{target.host}/x:v1")
+    of_a_run = {
+        "ruamel",
+        "sqlite3",
+        "syncer.spec",
+        "syncer.plan",
+        "syncer.state",
+        "syncer.telemetry.report",
+        "syncer.telemetry.redaction",
+        "syncer.engine.runs",
+        "syncer.engine.repositories",
+        "syncer.app.running",
+    }
+    assert (of_a_run | IDLE).isdisjoint(imported)
+    # With next to nothing on the stack: our own modules would import it from deep below.
+    assert imported.index("aiohttp") < imported.index("syncer.app")
+
+
+def test_a_run_that_finds_everything_in_sync_imports_nothing_that_moves_content(serve: Serve, tmp_path: Path) -> None:
+    """Uploads, downloads and what failures mean are imported when there is one."""
+    spec = tmp_path / "spec.yaml"
+    with serve("source", {"x:v1": image(seed="lean")}) as source, serve("target") as target:
+        spec.write_text(spec_between(source.host, target.host, "from: source/x, to: target/y"))
+        assert finished("run", str(spec)).returncode == 0
+        imported = imported_by("run", str(spec))
+    moving = {"syncer.registry.upload", "syncer.registry.download", "syncer.registry.manifests"}
+    assert (moving | IDLE).isdisjoint(imported)
+    assert imported.index("aiohttp") < imported.index("syncer.app")
+
+
+def test_what_asks_no_registry_imports_no_client(tmp_path: Path) -> None:
+    """A status and a look at a spec are quick."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(spec_between("a.example", "b.example", "from: source/x, to: target/y"))
+    assert "aiohttp" not in imported_by("spec", "validate", str(spec))
+    assert "aiohttp" not in imported_by("status", str(spec), code=2)
+
+
 def test_errors_go_to_standard_error_and_the_code_to_the_shell() -> None:
     """A usage error exits with 2 and leaves standard output empty."""
     ran = finished("inspect", "UPPER/x")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from syncer.app import places
+from syncer.app import spec_places
 from syncer.cli.exits import ExitCode, code_of_report
 from syncer.events import RunStatus, TagOutcome
 from syncer.registry.standing import Standings
@@ -35,7 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     def standings(budget: RetryBudget | None = None, policy: RetryPolicy | None = None, **clocks: Any) -> Standings:
         return Standings(budget, policy or quick, **clocks)
 
-    monkeypatch.setattr(places, "Standings", standings)
+    monkeypatch.setattr(spec_places, "Standings", standings)
 
 
 class Hub:

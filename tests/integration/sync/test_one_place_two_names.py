@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from anyio import to_thread
 
-from syncer.app.places import Opened, Reach, SpecPlaces
+from syncer.app.places import Opened, Reach
+from syncer.app.spec_places import SpecPlaces
 from syncer.oci import Digest, Manifest, Reference
 from syncer.oci.referrers import fallback_tag
 from syncer.spec import parse_spec

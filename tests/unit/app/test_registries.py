@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from syncer.app import registries
+from syncer.app.declared import client_of_spec, settings_of_spec
 from syncer.app.places import Opened, Reach
-from syncer.app.registries import client_of_spec, settings_of_host, settings_of_spec
+from syncer.app.registries import settings_of_host
 from syncer.app.surroundings import Surroundings
 from syncer.events import Notice
 from syncer.registry.client import RegistryClient

@@ -12,7 +12,7 @@ from benchmarks.peers import Job, Pair
 from benchmarks.publish import PAGE, SUMMARY, files_of
 from benchmarks.servers import Server
 from benchmarks.summary import Row, Section, Summary, from_text
-from syncer.app import registries
+from syncer.app import declared
 from syncer.app.surroundings import Surroundings
 from syncer.spec import parse_spec
 from syncer.spec.values import RegistrySpec
@@ -80,7 +80,7 @@ def test_a_size_is_an_argument_of_a_program_of_the_benchmarks(tmp_path: Path) ->
 
 def test_pinned_windows_have_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests and blobs have as many at once from the start; large blobs no more than they may have anyway."""
-    monkeypatch.setattr(registries, "settings_of_spec", registries.settings_of_spec)
+    monkeypatch.setattr(declared, "settings_of_spec", declared.settings_of_spec)
     spec = parse_spec(
         json.dumps({"version": 1, "registries": {"a": {"host": "127.0.0.1:1"}, "b": {"host": "127.0.0.1:2"}},
                     "sync": [{"from": "a/app", "to": "b/app"}]}),
@@ -89,6 +89,6 @@ def test_pinned_windows_have_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned.pin(8)
     registry = spec.registries["a"]
     assert isinstance(registry, RegistrySpec)
-    settings = registries.settings_of_spec(registry, Surroundings(environ={}, home=Path("/nonexistent")))
+    settings = declared.settings_of_spec(registry, Surroundings(environ={}, home=Path("/nonexistent")))
     assert (settings.connections, settings.data_connections, settings.bulk_connections) == (8, 8, 8)
     assert settings.is_fixed

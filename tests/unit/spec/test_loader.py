@@ -352,6 +352,22 @@ def test_importing_the_room_is_light() -> None:
     assert result.stdout.strip() == "set()"
 
 
+def test_plugins_of_pydantic_have_no_part_in_a_spec(tmp_path: Path) -> None:
+    """What else is installed is neither looked for nor run when a spec is read; the environment is as before."""
+    plugin = tmp_path / "plugin-1.dist-info"
+    plugin.mkdir()
+    (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1\n")
+    (plugin / "entry_points.txt").write_text("[pydantic]\nplugin = plugin:here\n")
+    (tmp_path / "plugin.py").write_text("print('loaded')\nhere = None\n")
+    (tmp_path / "spec.yaml").write_text(GOOD, encoding="utf-8")
+    code = (
+        "import os, pathlib, sys; sys.path.insert(0, sys.argv[1]); from syncer.spec import load_spec; "
+        "before = dict(os.environ); load_spec(pathlib.Path(sys.argv[1], 'spec.yaml'), {}); assert os.environ == before"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
 def test_a_name_out_of_the_environment_is_text() -> None:
     """Bytes of a variable that are no UTF-8 (PEP 383) are escaped in a name, and stay as they are in a password."""
     credentials = 'credentials: {username: me, password: "${ODD}"}'
