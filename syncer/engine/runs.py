@@ -284,7 +284,12 @@ class SyncRun:
             source=source,
             target=self._places.target(entry.target_registry, target),
             selection=entry.tags,
-            options=CopyOptions(platforms=entry.platforms, referrers=entry.referrers, recheck=self._recheck),
+            options=CopyOptions(
+                platforms=entry.platforms,
+                referrers=entry.referrers,
+                recheck=self._recheck,
+                sole_writer=entry.sole_writer,
+            ),
             is_match=entry.source.literal is None,
         )
 

@@ -74,7 +74,8 @@ def closing_sentence(report: Report) -> str:
     if totals.finished == totals.tags[TagOutcome.IN_SYNC] and not report.unfinished:
         where = format_count(len(report.repositories), "repository")
         requests = f", {format_count(report.request_count, 'request')}" if report.requests else ""
-        return f"Everything is in sync: {format_count(totals.finished, 'tag')} in {where}, {took}{requests}."
+        tags = format_count(totals.finished, "tag")
+        return f"Everything is in sync: {tags}{_recorded(report)} in {where}, {took}{requests}."
     return f"Done in {took}: {_outcomes(report)}{_work(report)}."
 
 
@@ -85,7 +86,7 @@ def _outcomes(report: Report) -> str:
         f"{format_count(tags[outcome])} {word}"
         for outcome, word in (
             (TagOutcome.COPIED, "copied"),
-            (TagOutcome.IN_SYNC, "in sync"),
+            (TagOutcome.IN_SYNC, f"in sync{_recorded(report)}"),
             (TagOutcome.SKIPPED, "skipped"),
             (TagOutcome.FAILED, "failed"),
             (TagOutcome.DEFERRED, "deferred"),
@@ -97,6 +98,15 @@ def _outcomes(report: Report) -> str:
         parts.append(f"{format_count(report.unfinished)} not reached")
     known = max(report.totals.selected, report.totals.finished)
     return f"of {format_count(known, 'tag')} {', '.join(parts)}" if known else "no tags were looked at"
+
+
+def _recorded(report: Report) -> str:
+    """Tell that the target was not asked for all that is in sync."""
+    totals = report.totals
+    if not totals.recorded:
+        return ""
+    share = "all" if totals.recorded == totals.tags[TagOutcome.IN_SYNC] else format_count(totals.recorded)
+    return f" ({share} as recorded)"
 
 
 def _work(report: Report) -> str:
