@@ -149,14 +149,18 @@ class LayoutJudge:
 def agreement(report: Report, finished: Sequence[TagFinished], roots: dict[str, Path]) -> list[str]:
     """I9: what a run says of each tag is what the layouts hold, by the hosts that serve them."""
     found = list(inconsistencies(Course(report=report, finished=finished, exit_code=code_of_report(report))))
+    tags: dict[Path, dict[str, str]] = {}
+    whole: dict[Path, set[str]] = {}
     for event in finished:
         host, _, repository = event.target.partition("/")
         if host not in roots or event.outcome not in (TagOutcome.COPIED, TagOutcome.IN_SYNC) or event.digest is None:
             continue
         layout = roots[host] / repository
-        now = tags_of(layout).get(event.tag, "")
+        if layout not in tags:
+            tags[layout], whole[layout] = tags_of(layout), set()
+        now = tags[layout].get(event.tag, "")
         if now != event.digest:
             found.append(f"{event.target}:{event.tag} is said to be {event.digest}, and is {now or 'not there'}")
-        elif missing := hole_in(layout, now, set()):
+        elif missing := hole_in(layout, now, whole[layout]):
             found.append(f"{event.target}:{event.tag} is said to be {event.outcome}, and lacks {missing}")
     return [f"I9: {text}" for text in found]
