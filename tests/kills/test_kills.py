@@ -16,6 +16,7 @@ from tests.kills.jobs import jobs
 from tests.kills.migrating import Migrate
 from tests.kills.mirroring import Mirror
 from tests.kills.serving import Serve
+from tests.kills.withdrawing import Withdraw
 from tests.support.forks import forking
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 #: The jobs of every day, and how many failpoints of each; ``make kills`` and ``make torture`` play all of all.
 SAMPLED: tuple[Callable[[], Job], ...] = (
     Mirror,
+    Withdraw,
     Fill,
     lambda: Copy(PLACES[0]),
     lambda: Copy(PLACES[1]),
@@ -76,6 +78,7 @@ async def test_every_failpoint(tmp_path: Path, make: Callable[[], Job]) -> None:
         (planted.archive_in_place, lambda: Copy(PLACES[1])),
         (planted.told_before_written, Serve),
         (planted.known_before_sent, Mirror),
+        (planted.ended_before_it_began, Withdraw),
         (planted.migrated_without_a_transaction, lambda: Migrate(1)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
