@@ -29,9 +29,12 @@ Place = tuple[str, str]
 LONGEST_PAUSE = 300.0
 #: Seconds beyond which a Retry-After is a mistake.
 LONGEST_WISH = 7 * 86_400.0
+#: Seconds in which a run that was stopped gives up its uploads (syncer.registry.upload.opening.ABORT_DEADLINE).
+STOPPING = 2.0
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
+TOO_MANY_REQUESTS = 429
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
 _IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
@@ -350,16 +353,21 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
 
 
 def _resting(history: History, course: Course) -> set[str]:
-    """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait."""
+    """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait.
+
+    A 429 that names no time keeps a client away for as long as it thinks fit, which may be all the time it has.
+    """
     if course.report is None or course.report.status is not RunStatus.INTERRUPTED or course.until is not None:
         return set()
     now = history.clock()
     return {
         exchange.site
         for exchange in _exchanges(history, course)
-        if exchange.pause is not None
-        and exchange.is_delivered
-        and (exchange.ended_at or 0.0) + _binding(exchange) > now
+        if exchange.is_delivered
+        and (
+            (exchange.pause is not None and (exchange.ended_at or 0.0) + _binding(exchange) > now)
+            or (exchange.status == TOO_MANY_REQUESTS and (exchange.ended_at or 0.0) + STOPPING > now)
+        )
     }
 
 
