@@ -84,6 +84,17 @@ class _Claim:
     has_failed: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Turn:
+    """When an entry starts: all its repositories after those of the one ``before`` it, for the same target registry.
+
+    So the first in the spec claims first. Entries for other registries wait neither for its catalog nor for a place.
+    """
+
+    before: anyio.Event
+    is_over: anyio.Event = field(default_factory=anyio.Event)
+
+
 class _Names:
     """The repositories that entries have in common: listed once, and read by each entry at its own pace."""
 
@@ -95,6 +106,8 @@ class _Names:
         self._has_ended = False
         self._failure: SyncerError | None = None
         self._changed = anyio.Event()
+        #: Some entry has come to its turn: there is reason to list them.
+        self.wanted = anyio.Event()
 
     async def put(self, name: str) -> bool:
         """Add one, and return when a reader wants another; False when there is none left."""
@@ -111,6 +124,7 @@ class _Names:
 
     async def read(self) -> AsyncIterator[str]:
         """Yield every name; raise the failure when there is one, in the end."""
+        self.wanted.set()
         at = 0
         while True:
             while at < len(self._names):
@@ -126,6 +140,7 @@ class _Names:
 
     def leave(self) -> None:
         """Read no more."""
+        self.wanted.set()
         self._readers -= 1
         self._announce()
 
@@ -184,6 +199,7 @@ class SyncRun:
         self._fans = _fans(entries)
         self._claims: dict[str, list[_Claim]] = {}
         self._failed_entries: list[SyncEntry] = []
+        self._turns: dict[str, _Turn] = {}
         self._is_writing = False
         # One entry that keeps the whole path cannot write a tag twice, and needs no memory for all tags.
         self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
@@ -223,9 +239,10 @@ class SyncRun:
     # ------------------------------------------------------------------ fan out
 
     async def _for_each_tag(self, work: Work) -> None:
-        async with open_group() as group:
+        self._turns = _turns(self._entries, self._places)
+        async with open_group() as group, open_group() as starters:
             for entries in _alike(self._entries):
-                await self._start_entries(entries, work, group)
+                starters.start_soon(self._start_entries, entries, work, group)
 
     async def _start_entries(self, entries: Sequence[SyncEntry], work: Work, group: TaskGroup) -> None:
         """Start entries that read the same repositories, which are listed no faster than one of them goes on."""
@@ -233,6 +250,7 @@ class SyncRun:
         async with open_group() as starters:
             for entry in entries:
                 starters.start_soon(self._start_entry, entry, names, work, group)
+            await names.wanted.wait()
             failure: SyncerError | None = None
             try:
                 async with aclosing(self._expand(entries[0])) as repositories:
@@ -247,7 +265,9 @@ class SyncRun:
         """Start the repositories of one entry, one after the other, as long as there are places for its target's."""
         outcome = TagOutcome.CANCELLED
         failure: SyncerError | None = None
+        turn = self._turns[entry.name]
         try:
+            await turn.before.wait()
             async for repository in names.read():
                 await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
@@ -257,6 +277,7 @@ class SyncRun:
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
             names.leave()
+            turn.is_over.set()
             await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
 
     async def _start_repository(self, entry: SyncEntry, repository: str, work: Work, group: TaskGroup) -> None:
@@ -473,6 +494,21 @@ def _alike(entries: Sequence[SyncEntry]) -> list[list[SyncEntry]]:
             last.append(entry)
         else:
             found.append([entry])
+    return found
+
+
+def _turns(entries: Sequence[SyncEntry], places: Places) -> dict[str, _Turn]:
+    """Return the turn of each entry, by its name."""
+    found: dict[str, _Turn] = {}
+    last: dict[str, anyio.Event] = {}
+    for entry in entries:
+        # Two keys of a spec may mean one registry; which, any repository of it tells.
+        registry = places.target(entry.target_registry, "any").registry
+        if registry not in last:
+            last[registry] = anyio.Event()
+            last[registry].set()
+        found[entry.name] = _Turn(before=last[registry])
+        last[registry] = found[entry.name].is_over
     return found
 
 
