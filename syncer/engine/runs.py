@@ -84,17 +84,6 @@ class _Claim:
     has_failed: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Turn:
-    """When an entry starts: all its repositories after those of the one ``before`` it, for the same target registry.
-
-    So the first in the spec claims first. Entries for other registries wait neither for its catalog nor for a place.
-    """
-
-    before: anyio.Event
-    is_over: anyio.Event = field(default_factory=anyio.Event)
-
-
 class _Names:
     """The repositories that entries have in common: listed once, and read by each entry at its own pace."""
 
@@ -149,6 +138,17 @@ class _Names:
         self._changed = anyio.Event()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Turn:
+    """When an entry starts: all its repositories after those of the one ``before`` it, for the same target registry.
+
+    So the first in the spec claims first. Entries for other registries wait neither for its catalog nor for a place.
+    """
+
+    before: anyio.Event
+    is_over: anyio.Event = field(default_factory=anyio.Event)
+
+
 class SyncRun:
     """Runs the entries of a spec once."""
 
@@ -183,6 +183,7 @@ class SyncRun:
         self._journal = journal
         self._observer = observer
         self._run = run
+        self._turns: dict[str, _Turn] = {}
         self._recheck = recheck
         self._only = only
         breadth = breadth or Breadth()
@@ -199,7 +200,6 @@ class SyncRun:
         self._fans = _fans(entries)
         self._claims: dict[str, list[_Claim]] = {}
         self._failed_entries: list[SyncEntry] = []
-        self._turns: dict[str, _Turn] = {}
         self._is_writing = False
         # One entry that keeps the whole path cannot write a tag twice, and needs no memory for all tags.
         self._may_collide = len(entries) > 1 or any("{path}" not in str(entry.target) for entry in entries)
@@ -265,9 +265,8 @@ class SyncRun:
         """Start the repositories of one entry, one after the other, as long as there are places for its target's."""
         outcome = TagOutcome.CANCELLED
         failure: SyncerError | None = None
-        turn = self._turns[entry.name]
         try:
-            await turn.before.wait()
+            await self._turns[entry.name].before.wait()
             async for repository in names.read():
                 await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
@@ -277,7 +276,7 @@ class SyncRun:
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
             names.leave()
-            turn.is_over.set()
+            self._turns[entry.name].is_over.set()
             await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
 
     async def _start_repository(self, entry: SyncEntry, repository: str, work: Work, group: TaskGroup) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from syncer.cli.exits import code_of_report
 from syncer.content import verified
 from syncer.events import RunStatus, TagFinished, TagOutcome
 from syncer.oci import Descriptor, Digest
-from syncer.telemetry.report import Report
 from tests.support import images
 from tests.support.careless import send
 from tests.support.faults import exchanges, invariants
@@ -32,6 +30,7 @@ from tests.support.personalities.internet import Internet
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from syncer.telemetry.report import Report
     from tests.support.personalities.registry import Call
 
 OLD, NEW = images.image(seed="old", layers=1), images.image(seed="new", layers=1)
@@ -295,24 +294,6 @@ def test_i8_an_upload_that_is_left_open() -> None:
     assert "upload-1 was left open" in found.text
     assert invariants_of(judged(world, course)) == {"I8"}
     assert not judged(world, replace(course, is_graceful=False))
-
-
-@pytest.mark.parametrize(("waited", "broken"), [(0.0, set()), (3.0, {"I8"})])
-def test_i8_a_registry_that_turns_a_stopped_run_away(waited: float, broken: set[str]) -> None:
-    """A 429 that names no time excuses an upload that is left open for as long as a stop lasts, and no longer."""
-    world = World()
-
-    async def open_and_ask(world: World) -> None:
-        await send("POST", f"{world.at}/blobs/uploads/", body=b"")
-        Injector(world.internet).at(Step.TAGS, exchanges.TOO_MANY_BARE)
-        await send("GET", f"{world.at}/tags/list")
-        await anyio.sleep(waited)
-
-    course = world.play(open_and_ask)
-    report = Report(started=datetime.now(UTC), status=RunStatus.INTERRUPTED)
-    assert {one.invariant for one in invariants.sessions(world.internet.history, course)} == {"I8"}
-    stopped = replace(course, report=report)
-    assert {one.invariant for one in invariants.sessions(world.internet.history, stopped)} == broken
 
 
 @pytest.fixture

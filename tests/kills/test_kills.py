@@ -73,12 +73,12 @@ async def test_every_failpoint(tmp_path: Path, make: Callable[[], Job]) -> None:
 @pytest.mark.parametrize(
     ("plant", "make"),
     [
+        (planted.ended_before_it_began, Withdraw),
         (planted.written_in_place, lambda: Copy(PLACES[0])),
         (planted.tag_before_content, lambda: Copy(PLACES[0])),
         (planted.archive_in_place, lambda: Copy(PLACES[1])),
         (planted.told_before_written, Serve),
         (planted.known_before_sent, Mirror),
-        (planted.ended_before_it_began, Withdraw),
         (planted.migrated_without_a_transaction, lambda: Migrate(1)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

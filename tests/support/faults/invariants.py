@@ -31,10 +31,10 @@ LONGEST_PAUSE = 300.0
 LONGEST_WISH = 7 * 86_400.0
 #: Seconds in which a run that was stopped gives up its uploads (syncer.registry.upload.opening.ABORT_DEADLINE).
 STOPPING = 2.0
+TOO_MANY_REQUESTS = 429
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
-TOO_MANY_REQUESTS = 429
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
 _IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
