@@ -53,9 +53,10 @@ class Peer(Protocol):
 class SyncerRun:
     """Syncer by a spec, its state in a file that begins empty and is there for the next job in the same folder."""
 
-    def __init__(self, name: str = "syncer run", *, source: str = "") -> None:
-        """Run as ``name``; ``source`` are keys of the source registry, as they are in a spec."""
+    def __init__(self, name: str = "syncer run", *, source: str = "", defaults: str = "") -> None:
+        """Run as ``name``; ``source`` are keys of the source registry, as they are in a spec, and so ``defaults``."""
         self.name = name
+        self._defaults = [f"defaults: {{{defaults}}}"] if defaults else []
         self._more = {"source": f", {source}" if source else "", "target": ""}
 
     def command(self, job: Job) -> list[str]:
@@ -66,7 +67,7 @@ class SyncerRun:
         for name, server in (("source", job.source), ("target", job.target)):
             tls = f"tls: {{ca: '{server.ca}'}}" if server.ca else "plain_http: true"
             lines.append(f"  {name}: {{host: '{server.host}', {tls}{self._more[name]}}}")
-        lines += ["sync:", *(f"  - {{{entry}}}" for entry in entries)]
+        lines += [*self._defaults, "sync:", *(f"  - {{{entry}}}" for entry in entries)]
         spec.write_text("\n".join(lines) + "\n")
         return [sys.executable, "-m", "syncer", "run", str(spec), "--report", str(job.folder / "report.json")]
 

@@ -29,7 +29,7 @@ class Row:
     ``memory`` is the most of all rounds; ``sent`` and ``taken`` are bytes that the source sent and the
     target took. ``served`` are the CPU seconds that the registries spent, and ``started`` those of the tool
     for something tiny, round by round. Where rows differ in what was to be done, ``amount`` is how many there
-    were, and the least number of requests is the row's own.
+    were, and the least number of requests is the row's own; so it is where a tool was told more than the others.
     """
 
     peer: str
@@ -50,6 +50,11 @@ class Row:
     def is_yardstick(self) -> bool:
         """Tell whether it is no peer: curl carries blobs and does nothing else; the bare script keeps no promise."""
         return self.peer.endswith(_CURL) or self.peer.startswith(_BARE)
+
+    @property
+    def has_own_least(self) -> bool:
+        """Tell whether it was told more than the others, and has to ask less."""
+        return bool(self.least_source or self.least_target)
 
     @property
     def is_whole(self) -> bool:
@@ -111,7 +116,8 @@ class Section:
         It is what the registries need for the requests of whichever tool let them work the least, or what
         the bytes take on the link where that is more.
         """
-        floors = [row.floor(self.cpus) for row in self.rows if row.is_whole and row.served]
+        rows = [row for row in self.rows if row.is_whole and row.served and not row.has_own_least]
+        floors = [row.floor(self.cpus) for row in rows]
         return max(min(floors), self.least_seconds) if floors else 0.0
 
 

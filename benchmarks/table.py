@@ -177,7 +177,14 @@ def _rows(section: Section) -> list[Cells]:
         tuple(column.heading for column in columns),
         *(tuple(column.cell(section, row, own) for column in columns) for row in section.rows),
         tuple(column.least(section, own) for column in columns),
+        *(_own_least(columns, row) for row in section.rows if row.has_own_least),
     ]
+
+
+def _own_least(columns: Sequence[_Column], row: Row) -> Cells:
+    """Return the least requests of a tool that was told more than the others."""
+    cells = {"": f"least, {row.peer}", "source": f"{row.least_source:,}", "target": f"{row.least_target:,}"}
+    return tuple(cells.get(column.heading, "") for column in columns)
 
 
 def _is_known(column: _Column, section: Section) -> bool:

@@ -12,7 +12,7 @@ import random
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from benchmarks.peers import Bare, CurlPipe, Job, KnowingSkopeoCopies, Pair, Sko
 from benchmarks.servers import docker_registry, linked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.certificates import Certificate
     from benchmarks.content import Repository
@@ -43,6 +43,8 @@ _FEW = 16
 _MANY = 64
 #: Connections for one blob, where each has a bound of its own.
 _PARALLEL = 4
+#: What Syncer is called that is told that nobody else writes to the target.
+SOLE = "syncer run, sole_writer"
 #: Pipes of curl on a wide link.
 _PIPES = 16
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made by mkdtemp
@@ -69,11 +71,15 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One thing that is measured; ``moves`` tells whether blobs have to be sent for it."""
+    """One thing that is measured; ``moves`` tells whether blobs have to be sent for it.
+
+    Those that are told more than the others, by name, have an ``own`` least, and are measured in no other part.
+    """
 
     title: str
     bound: Bound
     moves: bool = True
+    own: Mapping[str, Bound] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +160,12 @@ class Stage:
             if isinstance(peer, KnowingSkopeoCopies):
                 measured(peer.preparation(job), folder)
             command = peer.command(job)
+            is_told_more = any(peer.name in part.own for part in workload.parts)
             for part in workload.parts:
+                if is_told_more and peer.name not in part.own:
+                    # What comes before.
+                    measured(command, folder)
+                    continue
                 marks = source.mark(), target.mark()
                 usage = measured(command, folder)
                 asked, told = source.traffic(marks[0]), target.traffic(marks[1])
@@ -167,6 +178,7 @@ class Stage:
                     target=told,
                     served=served(asked, told, is_within=workload.is_within),
                     started=started,
+                    facts=_facts(part, peer),
                 )
                 # curl brings blobs, and no image; the registry has checked them.
                 if not isinstance(peer, CurlPipe):
@@ -205,6 +217,12 @@ def served(source: Traffic, target: Traffic, *, is_within: bool) -> float:
     return target.cpu if is_within else source.cpu + target.cpu
 
 
+def _facts(part: Part, peer: Peer) -> dict[str, float]:
+    """Return the least of a tool that has its own."""
+    own = part.own.get(peer.name)
+    return {} if own is None else {"least_source": own.source, "least_target": own.target}
+
+
 def in_turns(workload: Workload, rounds: int) -> Iterator[Measurement]:
     """Let the tools take turns, and yield what each took; in each round another one begins.
 
@@ -230,6 +248,7 @@ def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
         for number in range(tags)
     )
     repository = content.Repository(name="bench/app", images=images)
+    sole = SyncerRun(SOLE, defaults="sole_writer: true")
     far = f" at {2000 * delay:.0f} ms" if delay else ""
     prefix = "W5, " if delay else ""
     return Workload(
@@ -240,14 +259,16 @@ def first_and_again(tags: int, *, delay: float = 0.0) -> Workload:
                 title=f"{prefix}W2: nothing new in {tags} tags{far}",
                 bound=Bound(source=1 + tags, target=1 + tags),
                 moves=False,
+                # What is recorded of a tag that the target lists is believed.
+                own={SOLE: Bound(source=1 + tags, target=1)},
             ),
         ),
         pairs=(Pair(source=repository, target=repository.name),),
         # Where round trips are long, more processes may be better than the customary number, and one is slow.
         peers=(
-            (SyncerRun(), SkopeoCopies(_FEW), SkopeoCopies(_MANY), Bare(_MANY))
+            (SyncerRun(), sole, SkopeoCopies(_FEW), SkopeoCopies(_MANY), Bare(_MANY))
             if delay
-            else (SyncerRun(), SkopeoSync(), SkopeoCopies(_FEW), Bare(_FEW))
+            else (SyncerRun(), sole, SkopeoSync(), SkopeoCopies(_FEW), Bare(_FEW))
         ),
         once=(SkopeoSync(),) if delay else (),
         delay=delay,

@@ -55,6 +55,8 @@ class CopyOptions:
     referrers: bool = True
     #: Look at every manifest and blob again, whatever is known to be there.
     recheck: bool = False
+    #: Nobody else writes to the target, so that its tags stand for what they are recorded to stand for.
+    sole_writer: bool = False
 
     @property
     def platforms_key(self) -> str:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from syncer.events import TagOutcome
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from syncer.oci.digest import Digest
     from syncer.plan.records import TagRecord
 
+#: What became of a tag of which it is known what it stands for.
+SUCCESSES = frozenset({TagOutcome.COPIED, TagOutcome.IN_SYNC})
 #: How many repositories a journal names for one digest.
 MAX_LOCATIONS = 4
 
@@ -27,6 +31,13 @@ class Journal(Protocol):
 
     async def tags(self, target: str, tags: Sequence[str] | None = None) -> dict[str, TagRecord]:
         """Return what is remembered of the tags of ``target``, all of them or those asked for."""
+        ...
+
+    async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
+        """Return the records of those of ``tags`` to which no run has done anything after what is recorded.
+
+        They tell what the tags of ``target`` stood for when a run was done with them, as it has seen or made it.
+        """
         ...
 
     async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
@@ -57,6 +68,10 @@ class Journal(Protocol):
         """Return the digest of a platform subset, when it is remembered."""
         ...
 
+    async def subsets(self, sources: Collection[Digest], platforms: str) -> dict[Digest, Digest]:
+        """Return the digests of the platform subsets that are remembered, by what they are subsets of."""
+        ...
+
 
 class MemoryJournal:
     """A journal that lives as long as its process."""
@@ -74,6 +89,11 @@ class MemoryJournal:
         """Return what is remembered of the tags of ``target``."""
         records = self._tags.get(target, {})
         return dict(records) if tags is None else {tag: records[tag] for tag in tags if tag in records}
+
+    async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
+        """Return the records of those of ``tags`` that were copied, or found in sync, when last looked at."""
+        records = await self.tags(target, tags)
+        return {tag: record for tag, record in records.items() if record.outcome in SUCCESSES}
 
     async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
         """Remember that the repository holds the digests."""
@@ -109,6 +129,10 @@ class MemoryJournal:
         """Return the digest of a platform subset, when it is remembered."""
         return self._subsets.get((source, platforms))
 
+    async def subsets(self, sources: Collection[Digest], platforms: str) -> dict[Digest, Digest]:
+        """Return the digests of the platform subsets that are remembered, by what they are subsets of."""
+        return {source: known for source in sources if (known := self._subsets.get((source, platforms)))}
+
 
 class ReadOnlyJournal:
     """What another journal remembers, with nothing added to it: for runs that only look."""
@@ -116,10 +140,12 @@ class ReadOnlyJournal:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.tags = journal.tags
+        self.last_words = journal.last_words
         self.knows = journal.knows
         self.locate = journal.locate
         self.held = journal.held
         self.subset = journal.subset
+        self.subsets = journal.subsets
 
     async def record_tag(self, record: TagRecord) -> None:
         """Remember nothing."""

@@ -14,7 +14,7 @@ from syncer.engine.listing import Listing
 from syncer.errors import Denied, Interrupted, NotFound, Side, SyncerError
 from syncer.events import TagFinished, TagOutcome
 from syncer.oci.descriptor import Descriptor
-from syncer.oci.referrers import is_fallback, subject_of_tag
+from syncer.oci.referrers import is_companion, is_fallback, subject_of_tag
 from syncer.oci.subset import subset
 from syncer.plan.actions import Action, ActionKind, Reason, Recorded, TagObservation, plan_tag
 from syncer.plan.records import TagRecord
@@ -86,6 +86,8 @@ class RepositorySync:
         #: then, that this run has found in sync.
         self._subjects: frozenset[Digest] | None = None
         self._in_sync: set[Digest] = set()
+        #: What is recorded of tags that were handed out and not looked at yet, where the target need not be asked.
+        self._believed: dict[str, Recorded] = {}
 
     # ------------------------------------------------------------------ look
 
@@ -106,8 +108,9 @@ class RepositorySync:
         immutable = pair.selection.is_immutable(tag)
         if immutable and (settled := (await self._settled([tag])).get(tag)):
             return self._immutable(tag, settled)
-        found = await self._resolve_target(tag)
-        if found is None and not exact:
+        recorded = self._believed.pop(tag, None)
+        found = await self._resolve_target(tag) if recorded is None else None
+        if recorded is None and found is None and not exact:
             action = Action(
                 kind=ActionKind.COPY,
                 reason=Reason.NEW,
@@ -120,11 +123,19 @@ class RepositorySync:
         if found is not None and immutable:
             return self._plan(TagObservation(tag=tag, source=None, target=found), immutable=True), None
         wanted = await self._resolve_source(tag)
-        expected = await self._expected(wanted) if wanted else None
-        action = self._plan(TagObservation(tag=tag, source=wanted, target=found), expected=expected)
+        expected = await self._expected(wanted, recorded) if wanted else None
+        observation = TagObservation(tag=tag, source=wanted, target=found, recorded=recorded)
+        action = self._plan(observation, expected=expected, is_believed=recorded is not None)
         return action, wanted.digest if wanted else None
 
-    def _plan(self, observation: TagObservation, *, immutable: bool = False, expected: Digest | None = None) -> Action:
+    def _plan(
+        self,
+        observation: TagObservation,
+        *,
+        immutable: bool = False,
+        expected: Digest | None = None,
+        is_believed: bool = False,
+    ) -> Action:
         pair = self.pair
         return plan_tag(
             observation,
@@ -134,6 +145,7 @@ class RepositorySync:
             immutable=immutable,
             named=observation.tag in pair.selection.named_tags(),
             expected=expected,
+            is_believed=is_believed,
         )
 
     def _immutable(self, tag: str, settled: Recorded) -> tuple[Action, Digest | None]:
@@ -150,6 +162,32 @@ class RepositorySync:
             for tag, record in records.items()
             if record.source_digest is not None and record.target_digest is not None
         }
+
+    async def _believe(self, tags: Sequence[str]) -> dict[str, Recorded]:
+        """Return what is recorded of ``tags`` of which that is enough: nobody else writes them, and they are there.
+
+        That they are there is told by the target's list, which has been read anyway. Of another entry, source or set
+        of platforms nothing is believed, and nothing of companions: who copies an image writes its companions' tags,
+        and records none of them.
+        """
+        pair, present = self.pair, self.listing.present
+        if not pair.options.sole_writer or present is None:
+            return {}
+        asked = [tag for tag in tags if tag in present and present[tag] is None and not is_companion(tag)]
+        records = await self._journal.last_words(pair.target_name, asked) if asked else {}
+        found = {
+            tag: Recorded(source=record.source_digest, target=record.target_digest)
+            for tag, record in records.items()
+            if record.source_digest is not None
+            and record.target_digest is not None
+            and (record.entry, record.source) == (pair.entry, pair.source_name)
+        }
+        subsets: dict[Digest, Digest] = {}
+        if found and (platforms := pair.options.platforms_key):
+            subsets = await self._journal.subsets({recorded.source for recorded in found.values()}, platforms)
+        else:
+            subsets = {recorded.source: recorded.source for recorded in found.values()}
+        return {tag: recorded for tag, recorded in found.items() if subsets.get(recorded.source) == recorded.target}
 
     async def _resolve_target(self, tag: str) -> Descriptor | None:
         present = self.listing.present
@@ -174,10 +212,17 @@ class RepositorySync:
         except NotFound:
             return None
 
-    async def _expected(self, wanted: Descriptor) -> Digest:
+    async def _expected(self, wanted: Descriptor, recorded: Recorded | None = None) -> Digest:
         """Return the digest that the target should have: the source's, or that of its platform subset."""
         platforms = self.pair.options.platforms_key
-        if not platforms or (wanted.is_manifest and not wanted.is_index):
+        if not platforms:
+            return wanted.digest
+        if recorded is not None and recorded.source == wanted.digest:
+            return recorded.target
+        if wanted.is_manifest and not wanted.is_index:
+            if self.pair.options.sole_writer:
+                # A record says nothing of platforms: what tells the next run that this is all of it.
+                await self._journal.record_subset(wanted.digest, platforms, wanted.digest)
             return wanted.digest
         known = await self._journal.subset(wanted.digest, platforms)
         if known is None:
@@ -192,7 +237,8 @@ class RepositorySync:
     async def settle(self, tags: Sequence[str]) -> list[str]:
         """Be done with those of ``tags`` that need no request, all at once; return the others.
 
-        These are the tags whose digests are listed on both sides and equal, and immutable ones that were copied.
+        These are the tags whose digests are listed on both sides and equal, or by the source and recorded of a target
+        that nobody else writes, and immutable ones that were copied.
 
         Raises:
             StateError, StorageFull: when the journal cannot be written.
@@ -202,25 +248,38 @@ class RepositorySync:
             return list(tags)
         immutable = {tag for tag in tags if pair.selection.is_immutable(tag)}
         settled = await self._settled([tag for tag in tags if tag in immutable])
-        # A platform subset has a digest of its own, which no list tells.
-        are_telling = not pair.options.platforms
-        present = self.listing.present or {}
+        believed = await self._believe([tag for tag in tags if tag not in immutable])
         others: list[str] = []
         for tag in tags:
             if tag in settled:
                 action, source_digest = self._immutable(tag, settled[tag])
+            elif tag in immutable or (listed := self._listed_in_sync(tag, believed.get(tag))) is None:
+                if recorded := believed.get(tag):
+                    self._believed[tag] = recorded
+                others.append(tag)
+                continue
             else:
-                listed, found = self.listing.digests.get(tag), present.get(tag)
-                if not are_telling or tag in immutable or found is None or listed != found:
-                    others.append(tag)
-                    continue
-                observation = TagObservation(tag=tag, source=_listed(found), target=_listed(found))
-                action, source_digest = self._plan(observation), found
-                self._note_in_sync(found)
+                action, source_digest = listed
+                self._note_in_sync(source_digest)
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
             await self._record(done, source_digest)
             self._observer.notify(done)
         return others
+
+    def _listed_in_sync(self, tag: str, recorded: Recorded | None) -> tuple[Action, Digest] | None:
+        """Return what to say of a tag that is in sync as the source's list, and the target's or a record, tell."""
+        source = self.listing.digests.get(tag)
+        if source is None:
+            return None
+        if recorded is not None:
+            if source != recorded.source:
+                return None
+            observation = TagObservation(tag=tag, source=_listed(source), target=None, recorded=recorded)
+            return self._plan(observation, expected=recorded.target, is_believed=True), source
+        # A platform subset has a digest of its own, which no list tells.
+        if self.pair.options.platforms or (self.listing.present or {}).get(tag) != source:
+            return None
+        return self._plan(TagObservation(tag=tag, source=_listed(source), target=_listed(source))), source
 
     def _note_in_sync(self, digest: Digest | None) -> None:
         if digest is None or not self.pair.options.referrers:
@@ -248,7 +307,8 @@ class RepositorySync:
                 done = self._finished(tag, TagOutcome.SKIPPED, reason=Reason.VANISHED)
             else:
                 done = replace(self._finished(tag, TagOutcome.of(error)), error=error)
-        except anyio.get_cancelled_exc_class():
+        except BaseException:
+            # Cancelled, or a fault of ours: what was recorded before is no longer known to be so.
             cancelled = self._finished(tag, TagOutcome.CANCELLED)
             self._observer.notify(cancelled)
             await self._record(cancelled, None)
@@ -259,11 +319,12 @@ class RepositorySync:
 
     async def _sync(self, tag: str) -> tuple[TagFinished, Digest | None]:
         """Look and act; return what became of the tag, and the source's digest when it is known."""
+        in_sync = Reason.RECORDED if tag in self._believed else Reason.IN_SYNC
         action, source_digest = await self._look(tag)
-        if action.reason in (Reason.IN_SYNC, Reason.IMMUTABLE):
+        if action.reason in (in_sync, Reason.IMMUTABLE):
             if self.pair.options.recheck:
                 await self._copy_again(action, source_digest)
-            elif action.reason is Reason.IN_SYNC:
+            elif action.reason is not Reason.IMMUTABLE:
                 self._note_in_sync(source_digest)
             done = self._finished(tag, TagOutcome.IN_SYNC, reason=action.reason, digest=action.digest)
             return done, source_digest
@@ -276,7 +337,7 @@ class RepositorySync:
         if copied.was_held:
             # The registry's HEAD or list names another digest than its bytes have; what counts is the bytes.
             self._note_in_sync(copied.source_digest)
-            done = self._finished(tag, TagOutcome.IN_SYNC, reason=Reason.IN_SYNC, digest=copied.digest)
+            done = self._finished(tag, TagOutcome.IN_SYNC, reason=in_sync, digest=copied.digest)
             return done, copied.source_digest
         done = self._finished(tag, TagOutcome.COPIED, reason=action.reason, digest=copied.digest)
         return replace(done, referrers=copied.referrers), copied.source_digest
@@ -382,7 +443,8 @@ class RepositorySync:
     async def _record(self, done: TagFinished, source_digest: Digest | None) -> None:
         """Remember what became of a tag; a cancellation waits until that is done, and told by the caller."""
         record = TagRecord(
-            run=self._run,
+            # Nobody has looked what an immutable tag stands for: it stays what some run has recorded.
+            run="" if done.reason == Reason.IMMUTABLE else self._run,
             entry=done.entry,
             source=done.source,
             target=done.target,

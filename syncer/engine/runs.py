@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,6 +85,8 @@ class _Names:
         self._has_ended = False
         self._failure: SyncerError | None = None
         self._changed = anyio.Event()
+        #: Some entry has come to its turn: there is reason to list them.
+        self.wanted = anyio.Event()
 
     async def put(self, name: str) -> bool:
         """Add one, and return when a reader wants another; False when there is none left."""
@@ -101,6 +103,7 @@ class _Names:
 
     async def read(self) -> AsyncIterator[str]:
         """Yield every name; raise the failure when there is one, in the end."""
+        self.wanted.set()
         at = 0
         while True:
             while at < len(self._names):
@@ -116,12 +119,24 @@ class _Names:
 
     def leave(self) -> None:
         """Read no more."""
+        self.wanted.set()
         self._readers -= 1
         self._announce()
 
     def _announce(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Turn:
+    """When an entry starts: all its repositories after those of the one ``before`` it, for the same target registry.
+
+    So the first in the spec claims first. Entries for other registries wait neither for its catalog nor for a place.
+    """
+
+    before: anyio.Event
+    is_over: anyio.Event = field(default_factory=anyio.Event)
 
 
 class SyncRun:
@@ -160,6 +175,7 @@ class SyncRun:
         self._journal = journal
         self._observer = observer
         self._run = run
+        self._turns: dict[str, _Turn] = {}
         self._recheck = recheck
         self._only = only
         self._drain = drain or Drain()
@@ -214,11 +230,13 @@ class SyncRun:
     # ------------------------------------------------------------------ fan out
 
     async def _for_each_tag(self, work: Work) -> None:
+        self._turns = _turns(self._entries, self._places)
         try:
             async with open_group() as group:
                 with self._drain.cut():
-                    for entries in _alike(self._entries):
-                        await self._start_entries(entries, work, group)
+                    async with open_group() as starters:
+                        for entries in _alike(self._entries):
+                            starters.start_soon(self._start_entries, entries, work, group)
         finally:
             for entry in self._entries:
                 if entry.name not in self._begun_entries:
@@ -230,6 +248,7 @@ class SyncRun:
         async with open_group() as starters:
             for entry in entries:
                 starters.start_soon(self._start_entry, entry, names, work, group)
+            await names.wanted.wait()
             failure: SyncerError | None = None
             try:
                 async with aclosing(self._expand(entries[0])) as repositories:
@@ -246,6 +265,7 @@ class SyncRun:
         failure: SyncerError | None = None
         self._begun_entries.add(entry.name)
         try:
+            await self._turns[entry.name].before.wait()
             async for repository in names.read():
                 await self._start_repository(entry, repository, work, group)
             outcome = TagOutcome.IN_SYNC
@@ -257,6 +277,7 @@ class SyncRun:
             self._observer.notify(EntryFailed(entry=entry.name, error=error))
         finally:
             names.leave()
+            self._turns[entry.name].is_over.set()
             await self._record(entry.name, "", whole_entry(entry.name), outcome, failure)
 
     async def _start_repository(self, entry: SyncEntry, repository: str, work: Work, group: TaskGroup) -> None:
@@ -284,7 +305,12 @@ class SyncRun:
             source=source,
             target=self._places.target(entry.target_registry, target),
             selection=entry.tags,
-            options=CopyOptions(platforms=entry.platforms, referrers=entry.referrers, recheck=self._recheck),
+            options=CopyOptions(
+                platforms=entry.platforms,
+                referrers=entry.referrers,
+                recheck=self._recheck,
+                sole_writer=entry.sole_writer,
+            ),
             is_match=entry.source.literal is None,
         )
 
@@ -457,6 +483,21 @@ def _alike(entries: Sequence[SyncEntry]) -> list[list[SyncEntry]]:
             last.append(entry)
         else:
             found.append([entry])
+    return found
+
+
+def _turns(entries: Sequence[SyncEntry], places: Places) -> dict[str, _Turn]:
+    """Return the turn of each entry, by its name."""
+    found: dict[str, _Turn] = {}
+    last: dict[str, anyio.Event] = {}
+    for entry in entries:
+        # Two keys of a spec may mean one registry; which, any repository of it tells.
+        registry = places.target(entry.target_registry, "any").registry
+        if registry not in last:
+            last[registry] = anyio.Event()
+            last[registry].set()
+        found[entry.name] = _Turn(before=last[registry])
+        last[registry] = found[entry.name].is_over
     return found
 
 

@@ -33,6 +33,8 @@ class Reason(StrEnum):
     #: The target's tag stands for something else.
     CHANGED = "changed"
     IN_SYNC = "in-sync"
+    #: In sync by the state's word: nobody else writes to the target, which was not asked.
+    RECORDED = "recorded"
     #: Copied once, and never to be looked at again.
     IMMUTABLE = "immutable"
     #: Listed by the source, and gone when it was asked.
@@ -102,6 +104,7 @@ def plan_tag(
     named: bool = False,
     expected: Digest | None = None,
     is_held: bool = False,
+    is_believed: bool = False,
 ) -> Action:
     """Decide what is to be done about one tag.
 
@@ -116,7 +119,12 @@ def plan_tag(
             platform subset has a digest of its own. While it is not known, a target that differs
             from the source counts as changed, and the copy finds out.
         is_held: the target repository is known to have the manifest to be tagged.
+        is_believed: what is recorded of the tag tells what it stands for in the target, which was not asked.
     """
+    recorded = observation.recorded
+    present = observation.target.digest if observation.target else None
+    if is_believed and recorded is not None:
+        present = recorded.target
 
     def action(kind: ActionKind, reason: Reason, digest: Digest | None = None) -> Action:
         return Action(
@@ -127,17 +135,15 @@ def plan_tag(
             target=target,
             tag=observation.tag,
             digest=digest,
-            previous=observation.target.digest if observation.target else None,
+            previous=present,
         )
 
-    present = observation.target.digest if observation.target else None
-    if is_settled(immutable=immutable, recorded=observation.recorded) or (immutable and present is not None):
-        recorded = observation.recorded.target if observation.recorded else None
-        return action(ActionKind.SKIP, Reason.IMMUTABLE, present or recorded)
+    if is_settled(immutable=immutable, recorded=recorded) or (immutable and present is not None):
+        return action(ActionKind.SKIP, Reason.IMMUTABLE, present or (recorded.target if recorded else None))
     if observation.source is None:
         return action(ActionKind.SKIP, Reason.MISSING if named else Reason.VANISHED)
     wanted = expected or observation.source.digest
     if present == wanted:
-        return action(ActionKind.SKIP, Reason.IN_SYNC, wanted)
+        return action(ActionKind.SKIP, Reason.RECORDED if is_believed else Reason.IN_SYNC, wanted)
     kind = ActionKind.RETAG if is_held else ActionKind.COPY
     return action(kind, Reason.NEW if present is None else Reason.CHANGED, wanted)

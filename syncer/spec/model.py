@@ -323,6 +323,10 @@ class DefaultsModel(SpecModel):
 
     platforms: Platforms = Field(default=(), description="'all', or the platforms to copy out of an index.")
     referrers: bool = Field(default=True, description="Copy signatures, SBOMs and attestations along with an image.")
+    sole_writer: bool = Field(
+        default=False,
+        description="Nobody else writes to the targets: what is recorded of their tags is believed.",
+    )
 
 
 class TagsModel(SpecModel):
@@ -344,6 +348,7 @@ class EntryModel(SpecModel):
     tags: TagsModel = Field(default_factory=TagsModel, description="Which tags; all of them by default.")
     platforms: Platforms | None = Field(default=None, description="As in 'defaults', for this entry.")
     referrers: bool | None = Field(default=None, description="As in 'defaults', for this entry.")
+    sole_writer: bool | None = Field(default=None, description="As in 'defaults', for this entry.")
 
 
 class FileModel(SpecModel):

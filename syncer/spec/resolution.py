@@ -60,7 +60,7 @@ def resolve(document: Document, parts: Parts, base: FilePath) -> Spec:
         state=resolution.path(("state",), parts.state),
         registries=registries,
         entries=tuple(entry for _, entry in entries),
-        defaults=Defaults(platforms=parts.defaults.platforms, referrers=parts.defaults.referrers),
+        defaults=Defaults(**dict(parts.defaults)),
         registries_conf=resolution.registries_conf(),
     )
 
@@ -191,6 +191,7 @@ class _Resolution:
             tags=TagSelection(include=tags.include or (), exclude=tags.exclude, immutable=tags.immutable),
             platforms=defaults.platforms if model.platforms is None else model.platforms,
             referrers=defaults.referrers if model.referrers is None else model.referrers,
+            sole_writer=defaults.sole_writer if model.sole_writer is None else model.sole_writer,
             place=self._place(path),
         )
 

@@ -181,13 +181,15 @@ class Defaults:
 
     platforms: tuple[Platform, ...] = ()
     referrers: bool = True
+    sole_writer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncEntry:
     """One line of work: which repositories and tags of one registry go where in another.
 
-    The registries are keys of :attr:`Spec.registries`. Without ``platforms`` every platform is copied.
+    The registries are keys of :attr:`Spec.registries`. Without ``platforms`` every platform is copied. With
+    ``sole_writer`` nobody but runs with the spec's state file writes to the target repositories.
     """
 
     name: str
@@ -198,6 +200,7 @@ class SyncEntry:
     tags: TagSelection
     platforms: tuple[Platform, ...] = ()
     referrers: bool = True
+    sole_writer: bool = False
     place: Place | None = field(default=None, compare=False)
 
     def route(self, repository: str) -> str | None:

@@ -131,8 +131,12 @@ class Database:
             # A connection opens the log when it is first read.
             raise await to_thread.run_sync(diagnosed, error, self.path) from error.__cause__
 
-    async def write(self, steps: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
+    async def write(
+        self, steps: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], *, is_durable: bool = False
+    ) -> None:
         """Execute each statement for each of its rows, all in one transaction that is not cancelled.
+
+        It outlives the process at once, and a power cut with ``is_durable``, or a little later.
 
         Raises:
             StorageFull: when there is no space left.
@@ -146,7 +150,11 @@ class Database:
                     )
                 try:
                     with translated(self.path):
+                        if is_durable:
+                            await _set(self._writer, synchronous="FULL")
                         await self._transact(self._writer, steps)
+                        if is_durable:
+                            await _set(self._writer, synchronous="NORMAL")
                 except (StateError, LayoutError) as error:
                     raise await to_thread.run_sync(diagnosed, error, self.path) from error.__cause__
 

@@ -71,6 +71,14 @@ LIMIT :limit;
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE target = :target AND tag IN (:tags);
 
+-- last_words --
+SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
+WHERE target = :target AND tag IN (:tags)
+  AND outcome IN ('copied', 'in-sync')
+  AND (SELECT number FROM runs WHERE id = tag_records.run) >= (
+      SELECT coalesce(max(number), 0) FROM runs WHERE status = 'interrupted' AND finished IS NULL
+  );
+
 -- failures_after --
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE run = :run AND outcome = 'failed' AND (place, tag) > (:place, :after)
@@ -118,6 +126,9 @@ WHERE digest IN (:digests)
 
 -- subset --
 SELECT target FROM subsets WHERE source = :source AND platforms = :platforms;
+
+-- subsets --
+SELECT source, target FROM subsets WHERE source IN (:sources) AND platforms = :platforms;
 
 -- forget_challenges --
 DELETE FROM challenges WHERE location = :location;

@@ -149,6 +149,9 @@ class StateStore:
     async def begin_run(self, spec: str) -> str:
         """Note that a run of ``spec`` begins, and return its id; runs that were never finished are interrupted.
 
+        That much is on the disk before anything is done: a power cut must not make what earlier runs recorded look
+        like the last word (:meth:`last_words`).
+
         Raises:
             StorageFull, StateError: when it cannot be written.
         """
@@ -159,7 +162,8 @@ class StateStore:
                 (self._queries["interrupt_runs"], [{}]),
                 (self._queries["forget_old_uploads"], [_upload_times(started)]),
                 (self._queries["begin_run"], [{"id": run, "spec": printable(spec), "started": started}]),
-            ]
+            ],
+            is_durable=True,
         )
         return run
 
@@ -218,6 +222,27 @@ class StateStore:
             with self._sound():
                 found.update((row[4], tag_of(row)) for row in rows)
         return {**found, **{tag: queued[tag] for tag in wanted if tag in queued}}
+
+    async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
+        """Return the records of those of ``tags`` to which no run has done anything after what is recorded.
+
+        A run that was killed may have written any tag without a word of it: what earlier runs recorded does not
+        count since. Queued records are seen too. What a run has not looked at itself is recorded of no run, and
+        never counts.
+        """
+        queued = self._backlog.tags(target)
+        wanted = dict.fromkeys(tags)
+        found: dict[str, TagRecord] = {}
+        for sql, values in widened(self._queries["last_words"], "tags", list(wanted)):
+            rows = await self._database.fetch(sql, {"target": target, **values})
+            with self._sound():
+                found.update((row[4], tag_of(row)) for row in rows)
+        found = {tag: record for tag, record in found.items() if tag not in queued}
+        return found | {
+            tag: record
+            for tag, record in queued.items()
+            if tag in wanted and record.outcome in _SUCCESSES and record.run
+        }
 
     async def failures(self, run: str | None = None) -> list[TagRecord]:
         """Return the tags that failed in ``run``, else in the last run, and have not been recorded since."""
@@ -361,6 +386,16 @@ class StateStore:
         rows = await self._database.fetch(self._queries["subset"], {"source": source, "platforms": platforms})
         with self._sound():
             return digest_of(rows[0][0]) if rows else None
+
+    async def subsets(self, sources: Collection[Digest], platforms: str) -> dict[Digest, Digest]:
+        """Return the digests of the subsets that are remembered, by what they are subsets of."""
+        queued = {source: known for source in sources if (known := self._backlog.subset(source, platforms))}
+        found: dict[Digest, Digest] = {}
+        for sql, values in widened(self._queries["subsets"], "sources", list(sources)):
+            rows = await self._database.fetch(sql, {"platforms": platforms, **values})
+            with self._sound():
+                found.update((digest_of(source), digest_of(target)) for source, target in rows)
+        return found | queued
 
     # ------------------------------------------------------------------ uploads
 

@@ -28,6 +28,7 @@ from syncer.events import (
     TagFinished,
     TagOutcome,
 )
+from syncer.plan.actions import Reason
 from syncer.telemetry.redaction import redact
 from syncer.telemetry.report import CopiedTag, Deferral, Failure, Report, ReportNotice, RepositoryReport, Totals
 
@@ -216,6 +217,8 @@ class ReportObserver:
         totals = self._at(event.entry, event.source, event.target).totals
         totals.tags[event.outcome] += 1
         totals.referrers += event.referrers
+        if event.reason == Reason.RECORDED:
+            totals.recorded += 1
         if event.outcome is TagOutcome.DEFERRED and event.error is not None:
             self._defer(event.error, tags=1)
         elif event.outcome is TagOutcome.FAILED:

@@ -45,6 +45,8 @@ class Totals:
     listed: int = 0
     selected: int = 0
     tags: dict[TagOutcome, int] = field(default_factory=lambda: dict.fromkeys(TagOutcome, 0))
+    #: How many of the tags in sync are so by the state's word: the target was not asked for them.
+    recorded: int = 0
     blobs: dict[BlobOutcome, Volume] = field(default_factory=lambda: {outcome: Volume() for outcome in BlobOutcome})
     manifests: Volume = field(default_factory=Volume)
     referrers: int = 0
@@ -68,6 +70,7 @@ class Totals:
         """Add the counts of ``other``."""
         self.listed += other.listed
         self.selected += other.selected
+        self.recorded += other.recorded
         self.referrers += other.referrers
         self.manifests.add(other.manifests.size, other.manifests.count)
         for tag_outcome, count in other.tags.items():
@@ -81,6 +84,7 @@ class Totals:
             "listed": self.listed,
             "selected": self.selected,
             "tags": {outcome.value: count for outcome, count in self.tags.items()},
+            "recorded": self.recorded,
             "blobs": {outcome.value: volume.to_json() for outcome, volume in self.blobs.items()},
             "manifests": self.manifests.to_json(),
             "referrers": self.referrers,

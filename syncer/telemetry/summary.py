@@ -75,7 +75,8 @@ def closing_sentence(report: Report) -> str:
     if totals.finished == totals.tags[TagOutcome.IN_SYNC] and not report.unfinished:
         where = format_count(len(report.repositories), "repository")
         requests = f", {format_count(report.request_count, 'request')}" if report.requests else ""
-        return f"Everything is in sync: {format_count(totals.finished, 'tag')} in {where}, {took}{requests}."
+        tags = format_count(totals.finished, "tag")
+        return f"Everything is in sync: {tags}{_recorded(report)} in {where}, {took}{requests}."
     return f"Done in {took}: {done}."
 
 
@@ -86,7 +87,7 @@ def _outcomes(report: Report) -> str:
         f"{format_count(tags[outcome])} {word}"
         for outcome, word in (
             (TagOutcome.COPIED, "copied"),
-            (TagOutcome.IN_SYNC, "in sync"),
+            (TagOutcome.IN_SYNC, f"in sync{_recorded(report)}"),
             (TagOutcome.SKIPPED, "skipped"),
             (TagOutcome.FAILED, "failed"),
             (TagOutcome.DEFERRED, "deferred"),
@@ -104,6 +105,15 @@ def _unseen(report: Report) -> str:
     counted = ((report.cut_repositories, "repository"), (report.cut_entries, "entry"))
     parts = [format_count(count, what) for count, what in counted if count]
     return f"; {' and '.join(parts)} not looked at to the end" if parts else ""
+
+
+def _recorded(report: Report) -> str:
+    """Tell that the target was not asked for all that is in sync."""
+    totals = report.totals
+    if not totals.recorded:
+        return ""
+    share = "all" if totals.recorded == totals.tags[TagOutcome.IN_SYNC] else format_count(totals.recorded)
+    return f" ({share} as recorded)"
 
 
 def _work(report: Report) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 from aiohttp import web
 
 from syncer.events import RunStatus
 from syncer.registry import RegistryClient, RegistrySettings
+from syncer.telemetry.report import Report
+from tests.faults.test_invariants import World
 from tests.support import images
-from tests.support.faults import exchanges
+from tests.support.careless import send
+from tests.support.faults import exchanges, invariants
 from tests.support.faults.injection import Injector
 from tests.support.faults.model import Model
 from tests.support.faults.syncing import spec_of, synced
@@ -73,3 +79,20 @@ def test_a_registry_that_is_busy_with_others() -> None:
             return methods(server.lines)
 
     assert virtually(main()) == "POST PUT DELETE POST PATCH PUT"
+
+
+@pytest.mark.parametrize(("waited", "broken"), [(0.0, set()), (3.0, {"I8"})])
+def test_a_registry_that_turns_a_stopped_run_away(waited: float, broken: set[str]) -> None:
+    """A 429 that names no time excuses an upload that is left open for as long as a stop lasts, and no longer."""
+    world = World()
+
+    async def open_and_ask(world: World) -> None:
+        await send("POST", f"{world.at}/blobs/uploads/", body=b"")
+        Injector(world.internet).at(Step.TAGS, exchanges.TOO_MANY_BARE)
+        await send("GET", f"{world.at}/tags/list")
+        await anyio.sleep(waited)
+
+    course = world.play(open_and_ask)
+    assert {one.invariant for one in invariants.sessions(world.internet.history, course)} == {"I8"}
+    stopped = replace(course, report=Report(started=datetime.now(UTC), status=RunStatus.INTERRUPTED))
+    assert {one.invariant for one in invariants.sessions(world.internet.history, stopped)} == broken

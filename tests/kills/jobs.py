@@ -10,6 +10,7 @@ from tests.kills.filling import Fill
 from tests.kills.migrating import Migrate, TornMigrate, earlier_versions
 from tests.kills.mirroring import Mirror
 from tests.kills.serving import Serve
+from tests.kills.withdrawing import Withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def jobs() -> Iterator[Callable[[], Job]]:
     """Yield what makes each job; making one takes a while, and belongs in a thread."""
     yield Mirror
+    yield Withdraw
     yield Fill
     for place in PLACES:
         yield partial(Copy, place)

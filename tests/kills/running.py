@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.kills.registries import Remembering
     from tests.support.forks import Ended, Forks
 
-_COMMAND = ("run", "spec.yaml", "--quiet", "--output", "json")
+COMMAND = ("run", "spec.yaml", "--quiet", "--output", "json")
 
 
 class Run(ABC):
@@ -63,12 +63,12 @@ class Run(ABC):
             before = [len(registry.records) for registry in asked]
             stored = await Stored.of(folder / "target")
             crash.problems += await self._look(folder / "target", stored)
-            crash.problems += _wrong_with(await self._run(forks, folder))
+            crash.problems += wrong_with(await self._run(forks, folder))
             after = [len(registry.records) for registry in asked]
             crash.requests = sum(after) - sum(before)
             crash.budget = self._budget(stored)
             crash.problems += await self._measure(crash, asked, before, stored, folder / "target")
-            crash.problems += _wrong_with(await self._run(forks, folder))
+            crash.problems += wrong_with(await self._run(forks, folder))
             third = asked[-1].records[after[-1] :]
             crash.problems += [
                 f"a third run asks {record.method} {record.path}" for record in third if not self._only_looks(record)
@@ -112,7 +112,7 @@ class Run(ABC):
     # ---------------------------------------------------------------- what does not
 
     async def _run(self, forks: Forks, folder: Path, at: Point = NOWHERE) -> Ended:
-        return await forks.run(Order(arguments=_COMMAND, folder=str(folder), at=at.number, kind=at.kind))
+        return await forks.run(Order(arguments=COMMAND, folder=str(folder), at=at.number, kind=at.kind))
 
     @asynccontextmanager
     async def _registries(self, folder: Path) -> AsyncIterator[list[Remembering]]:
@@ -175,7 +175,7 @@ class Run(ABC):
         return found
 
 
-def _wrong_with(ended: Ended) -> list[str]:
+def wrong_with(ended: Ended) -> list[str]:
     """Say how a run ended, when that is not as it must."""
     if ended.code:
         return [f"exit code {ended.code}: {ended.err}"]

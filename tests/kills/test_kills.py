@@ -16,6 +16,7 @@ from tests.kills.jobs import jobs
 from tests.kills.migrating import Migrate
 from tests.kills.mirroring import Mirror
 from tests.kills.serving import Serve
+from tests.kills.withdrawing import Withdraw
 from tests.support.forks import forking
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 #: The jobs of every day, and how many failpoints of each; ``make kills`` and ``make torture`` play all of all.
 SAMPLED: tuple[Callable[[], Job], ...] = (
     Mirror,
+    Withdraw,
     Fill,
     lambda: Copy(PLACES[0]),
     lambda: Copy(PLACES[1]),
@@ -71,6 +73,7 @@ async def test_every_failpoint(tmp_path: Path, make: Callable[[], Job]) -> None:
 @pytest.mark.parametrize(
     ("plant", "make"),
     [
+        (planted.ended_before_it_began, Withdraw),
         (planted.written_in_place, lambda: Copy(PLACES[0])),
         (planted.tag_before_content, lambda: Copy(PLACES[0])),
         (planted.archive_in_place, lambda: Copy(PLACES[1])),

@@ -34,7 +34,7 @@ def summary(tally: Tally, violations: int, minutes: float) -> str:
         f"{minutes:.1f} minutes: {whole}, {tally.faults.total()} faults of {len(tally.faults)} kinds",
         f"violations: {violations}",
         f"runs: {_counted(tally.runs)}",
-        f"tags: {_counted(tally.tags)}",
+        f"tags: {_counted(tally.tags)}; {tally.recorded} by the record",
         "faults:",
         *(f"  {count:7}  {kind}" for kind, count in strikes),
     ]

@@ -97,12 +97,18 @@ class Worlds(RuleBasedStateMachine):
         self.scenario: Scenario
         self._is_violated = False
 
-    @initialize(read=sites, written=sites, is_glob=st.booleans(), images=pushes)
+    @initialize(read=sites, written=sites, is_glob=st.booleans(), is_sole=st.booleans(), images=pushes)
     def world(
-        self, read: dict[str, Any], written: dict[str, Any], images: dict[str, Image | Index], *, is_glob: bool
+        self,
+        read: dict[str, Any],
+        written: dict[str, Any],
+        images: dict[str, Image | Index],
+        *,
+        is_glob: bool,
+        is_sole: bool,
     ) -> None:
         """Set up the registries, and the first images."""
-        self.scenario = Scenario(source=read, target=written, is_glob=is_glob, tally=self.tally)
+        self.scenario = Scenario(source=read, target=written, is_glob=is_glob, is_sole=is_sole, tally=self.tally)
         self.scenario.push(Scenario.REPOSITORIES[0], images)
 
     @rule(repository=repositories, images=pushes)
@@ -130,6 +136,11 @@ class Worlds(RuleBasedStateMachine):
     def collect(self, repository: str, tag: str, *, keeps_blobs: bool) -> None:
         """The target loses a tag, and what it held alone."""
         self.scenario.collect(repository, tag, keeps_blobs=keeps_blobs)
+
+    @rule(is_sole=st.booleans())
+    def trust(self, *, is_sole: bool) -> None:
+        """Somebody changes the spec."""
+        self.scenario.trust(is_sole=is_sole)
 
     @rule()
     def lose_state(self) -> None:

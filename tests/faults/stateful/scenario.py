@@ -64,6 +64,8 @@ class Tally:
     tags: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    #: Tags that were taken from the record.
+    recorded: int = 0
 
     def plus(self, other: Tally) -> Tally:
         """Return both together."""
@@ -73,6 +75,7 @@ class Tally:
             tags=self.tags + other.tags,
             requests=self.requests + other.requests,
             faults=self.faults + other.faults,
+            recorded=self.recorded + other.recorded,
         )
 
 
@@ -108,6 +111,8 @@ class Scenario:
         source: options of the source.
         target: options of the target.
         is_glob: one entry for all repositories, rather than one for each.
+        is_sole: the spec says that nobody else writes to the target, which is so: whatever else happens there takes
+            a tag away.
     """
 
     REPOSITORIES = ("app", "lib", "base/tools")
@@ -118,9 +123,10 @@ class Scenario:
         source: Mapping[str, Any] | None = None,
         target: Mapping[str, Any] | None = None,
         is_glob: bool = False,
+        is_sole: bool = False,
         tally: Tally | None = None,
     ) -> None:
-        said = f"source={dict(source or {})!r}, target={dict(target or {})!r}, is_glob={is_glob!r}"
+        said = f"source={dict(source or {})!r}, target={dict(target or {})!r}, {is_glob=!r}, {is_sole=!r}"
         self.script = [f"scenario = Scenario({said})"]
         self.internet = Internet()
         self.source = Model(self.internet, "source.example", **(source or {}))
@@ -128,6 +134,7 @@ class Scenario:
         self.injector = Injector(self.internet)
         self.expected = Expectation(self.source, self.target)
         self.is_glob = is_glob
+        self.is_sole = is_sole
         self.tally = tally or Tally()
         self.tally.scenarios += 1
         self._folder = TemporaryDirectory(prefix="syncer-scenario-")
@@ -219,6 +226,11 @@ class Scenario:
         for path in Path(self._folder.name).iterdir():
             path.unlink()
 
+    @_step
+    def trust(self, *, is_sole: bool) -> None:
+        """Let the spec say, or no longer say, that nobody else writes to the target."""
+        self.is_sole = is_sole
+
     # ------------------------------------------------------------------ runs
 
     @_step
@@ -284,9 +296,10 @@ class Scenario:
             )
 
     def _entries(self) -> list[str]:
+        more = ", sole_writer: true" if self.is_sole else ""
         if self.is_glob:
-            return ["name: all, from: source/**, to: 'target/{path}'"]
-        return [f"name: {name}, from: source/{name}, to: target/{name}" for name in self.expected.repositories]
+            return [f"name: all, from: source/**, to: 'target/{{path}}'{more}"]
+        return [f"name: {name}, from: source/{name}, to: target/{name}{more}" for name in self.expected.repositories]
 
     def _count(self, course: _Course, report: Report) -> None:
         self.tally.runs[report.status] += 1
@@ -295,6 +308,7 @@ class Scenario:
         self.injector.struck.clear()
         for event in course.finished:
             self.tally.tags[event.outcome] += 1
+        self.tally.recorded += report.totals.recorded
 
     def as_script(self) -> str:
         """Return the steps taken so far as a program."""

@@ -53,12 +53,22 @@ def at(address: str, name: str) -> str:
     return f"{name}:{address.rpartition(':')[2]}"
 
 
+#: What is copied to whom, unless a test has something else in mind.
+ONE_TO_BOTH = ("from: source/app, to: slow/app", "from: source/app, to: quick/app")
+
+
 async def brought_while_one_stalls(
-    folder: Path, samples: dict[str, Sample], *, hosts: tuple[str, ...] = ("127.0.0.1", "127.0.0.1")
+    folder: Path,
+    samples: dict[str, Sample],
+    *,
+    hosts: tuple[str, ...] = ("127.0.0.1", "127.0.0.1"),
+    more: dict[str, dict[str, Sample]] | None = None,
+    entries: tuple[str, str] = ONE_TO_BOTH,
 ) -> None:
     """Copy ``samples`` to two targets, of which one answers no upload before the other has got everything.
 
-    The source, at the first of ``hosts``, lets eight blobs move at once; the targets are at the second.
+    The source, at the first of ``hosts``, lets eight blobs move at once; the targets are at the second. There may be
+    ``more`` in the source, by repository, and other ``entries``: those for the slow target, and for the quick one.
     """
     release = anyio.Event()
     async with (
@@ -67,14 +77,15 @@ async def brought_while_one_stalls(
         embedded(folder / "slow") as slow,
         holding(slow.host, b"POST", release) as address,
     ):
-        await fill(source.host, "app", samples)
+        for repository, content in {"app": samples, **(more or {})}.items():
+            await fill(source.host, repository, content)
         targets = {"slow": address, "quick": quick.host}
         lines = [
             f"  source: {{host: '{at(source.host, hosts[0])}', plain_http: true, limits: {{connections: 8}}}}",
             *(f"  {name}: {{host: '{at(host, hosts[1])}', plain_http: true}}" for name, host in targets.items()),
         ]
-        entries = [f"  - {{name: to-{name}, from: source/app, to: {name}/app}}" for name in ("slow", "quick")]
-        text = "\n".join(["version: 1", "state: ./state.db", "registries:", *lines, "sync:", *entries])
+        listed = [f"  - {{name: e{number}, {entry}}}" for number, entry in enumerate(entries)]
+        text = "\n".join(["version: 1", "state: ./state.db", "registries:", *lines, "sync:", *listed])
 
         async def release_in_the_end() -> None:
             with anyio.move_on_after(DEADLINE):
@@ -86,7 +97,8 @@ async def brought_while_one_stalls(
         async with anyio.create_task_group() as group:
             group.start_soon(release_in_the_end)
             report = await run(text, folder)
-        assert report.totals.tags[TagOutcome.COPIED] == 2 * len(samples)
+        expected = sum(map(len, more.values())) if more else len(samples)
+        assert report.totals.tags[TagOutcome.COPIED] == len(samples) + expected
 
 
 async def test_the_images_of_a_target_that_stalls_leave_room_for_others(tmp_path: Path) -> None:
@@ -103,3 +115,17 @@ async def test_the_slots_of_a_target_that_stalls_leave_some_for_others(tmp_path:
     """
     samples = {f"v{at:03}": images.image(layers=0, seed=at) for at in range(30)}
     await brought_while_one_stalls(tmp_path, samples, hosts=("127.0.0.1", "localhost")[:: 1 if is_first else -1])
+
+
+async def test_the_repositories_of_a_target_that_stalls_let_the_next_entry_start(tmp_path: Path) -> None:
+    """An entry has more repositories than a run has open at once, and its target takes none of them.
+
+    The next entry, which reads something else and goes elsewhere, waits for none of it.
+    """
+    sample = images.image(layers=0)
+    await brought_while_one_stalls(
+        tmp_path,
+        {"v1": sample, "v2": sample},
+        more={f"team/app{at:02}": {"v1": sample} for at in range(70)},
+        entries=("from: 'source/team/*', to: 'slow/{path}', referrers: false", "from: source/app, to: quick/app"),
+    )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from syncer.events import TagFinished
     from syncer.server import RequestRecord
     from syncer.telemetry.report import Report
+    from tests.support.layouts.reading import Record
 
 #: Rounds of the loop.
 _MOMENT = 20
@@ -108,12 +109,16 @@ class LayoutJudge:
 def agreement(report: Report, finished: Sequence[TagFinished], roots: dict[str, Path]) -> list[str]:
     """I9: what a run says of each tag is what the layouts hold, by the hosts that serve them."""
     found = list(inconsistencies(Course(report=report, finished=finished, exit_code=code_of_report(report))))
+    # Reading a layout of many tags takes its time: once is enough for what is said of it.
+    records: dict[Path, Record] = {}
     for event in finished:
         host, _, repository = event.target.partition("/")
         if host not in roots or event.outcome not in (TagOutcome.COPIED, TagOutcome.IN_SYNC) or event.digest is None:
             continue
         layout = roots[host] / repository
-        record = read_record(layout, journal=True)
+        if layout not in records:
+            records[layout] = read_record(layout, journal=True)
+        record = records[layout]
         now = record.tags.get(event.tag, "")
         if now != event.digest:
             found.append(f"{event.target}:{event.tag} is said to be {event.digest}, and is {now or 'not there'}")

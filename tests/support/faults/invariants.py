@@ -29,6 +29,9 @@ Place = tuple[str, str]
 LONGEST_PAUSE = 300.0
 #: Seconds beyond which a Retry-After is a mistake.
 LONGEST_WISH = 7 * 86_400.0
+#: Seconds in which a run that was stopped gives up its uploads (syncer.registry.upload.opening.ABORT_DEADLINE).
+STOPPING = 2.0
+TOO_MANY_REQUESTS = 429
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
@@ -362,6 +365,7 @@ def _resting(history: History, course: Course) -> set[str]:
     """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait.
 
     Nor does it wait for who comes back a little after a pause, lest all come back at once: a tenth of it, twice.
+    A 429 that names no time keeps a client away for as long as it thinks fit, which may be all the time it has.
     """
     if course.report is None or course.report.status is not RunStatus.INTERRUPTED or course.until is not None:
         return set()
@@ -369,9 +373,14 @@ def _resting(history: History, course: Course) -> set[str]:
     return {
         exchange.site
         for exchange in _exchanges(history, course)
-        if exchange.pause is not None
-        and exchange.is_delivered
-        and (exchange.ended_at or 0.0) + _binding(exchange) + 2 * min(1.0, _binding(exchange) / 10) > now
+        if exchange.is_delivered
+        and (
+            (
+                exchange.pause is not None
+                and (exchange.ended_at or 0.0) + _binding(exchange) + 2 * min(1.0, _binding(exchange) / 10) > now
+            )
+            or (exchange.status == TOO_MANY_REQUESTS and (exchange.ended_at or 0.0) + STOPPING > now)
+        )
     }
 
 

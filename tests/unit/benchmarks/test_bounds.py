@@ -12,6 +12,8 @@ def test_first_sync_and_again() -> None:
     blobs = 5 + 10 + 10
     assert (first.bound.source, first.bound.target) == (1 + 10 + blobs, 1 + 2 * blobs + 10)
     assert (again.bound.source, again.bound.target) == (11, 11)
+    assert {name: (own.source, own.target) for name, own in again.own.items()} == {workloads.SOLE: (11, 1)}
+    assert not first.own
     assert (first.moves, again.moves) == (True, False)
 
 
@@ -55,10 +57,10 @@ def test_many_processes_only_where_round_trips_are_long() -> None:
     """The other tool gets the number of processes that suits it, and its slow way is measured once far away."""
     near, far = workloads.first_and_again(1), workloads.first_and_again(1, delay=0.025)
     assert [peer.name for peer in near.peers] == [
-        "syncer run", "skopeo sync", "xargs -P16 skopeo copy", "bare asyncio, 16 at once",
+        "syncer run", workloads.SOLE, "skopeo sync", "xargs -P16 skopeo copy", "bare asyncio, 16 at once",
     ]  # fmt: skip
     assert [peer.name for peer in far.peers] == [
-        "syncer run", "xargs -P16 skopeo copy", "xargs -P64 skopeo copy", "bare asyncio, 64 at once",
+        "syncer run", workloads.SOLE, "xargs -P16 skopeo copy", "xargs -P64 skopeo copy", "bare asyncio, 64 at once",
     ]  # fmt: skip
     assert [peer.name for peer in far.once] == ["skopeo sync"]
 

@@ -209,3 +209,24 @@ def test_syncer_with_other_settings_is_no_peer() -> None:
     rows = [Row(peer=name, wall=[1.0], cpu=[1.0], memory=1) for name in names]
     section = Section(key="W8", title="t", when="then", rows=rows)
     assert [row.peer for row in section.peers] == ["skopeo copy"]
+
+
+def test_who_was_told_more_has_a_least_of_its_own() -> None:
+    """Its least is a line of its own below that of the others, and it lowers neither their floor nor anybody's aim."""
+    section = own_section(
+        document(
+            measurement("syncer run", 2.0, served=4.0),
+            measurement("syncer run, sole_writer", 1.0, served=2.0, least_source=4, least_target=1),
+            measurement("skopeo sync", 9.0, served=5.0),
+        )
+    )
+    assert section.floor == 2.0
+    assert section.best_peer is not None
+    assert section.best_peer.peer == "skopeo sync"
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.markdown(section).splitlines()]
+    headings = lines[0]
+    leasts = {line[0]: (line[headings.index("source")], line[headings.index("target")]) for line in lines[-2:]}
+    assert leasts == {"least": ("4", "5"), "least, syncer run, sole_writer": ("4", "1")}
+    assert {len(line) for line in lines} == {len(headings)}
+    (again,) = from_text(to_text(summarize([document(measurement("syncer run", 2.0, least_target=1))]))).sections
+    assert again.rows[0].has_own_least

@@ -214,6 +214,63 @@ async def test_the_repositories_of_a_target_that_stalls_leave_room_for_others(sl
         assert len(world.registries[name].tagged) == 20
 
 
+async def test_the_first_in_the_spec_comes_first_however_long_it_takes() -> None:
+    """Two entries meet in a repository of the target: the second has its own at once, and the first a slow catalog."""
+    world = World()
+    world.registries["other"] = MemoryRegistry("other")
+    world.registries["other"].store("app", images.image(seed="second"), "v1")
+    world.source.store("team/app", images.image(seed="first"), "v1")
+    world.registries["third"] = MemoryRegistry("third")
+
+    @asynccontextmanager
+    async def gate(operation: Operation) -> AsyncIterator[None]:
+        if operation.verb == "catalog":
+            # What can begin meanwhile has begun, and is done.
+            while not world.registries["third"].tagged.get("app"):
+                await anyio.lowlevel.checkpoint()
+        yield
+
+    world.source.gate = gate
+    sync = (
+        "  - {name: first, from: 'source/team/*', to: 'target/{name}'}\n"
+        "  - {name: second, from: other/app, to: target/app, tags: {include: ['re:v.']}}\n"
+        "  - {name: elsewhere, from: other/app, to: third/app}\n"
+    )
+    run = await world.prepare(sync)
+    with anyio.fail_after(5):
+        await run.execute()
+    assert world.target.tagged["app"] == world.source.tagged["team/app"]
+    failed = [event for event in world.recorder.of(TagFinished) if event.outcome is TagOutcome.FAILED]
+    assert [(event.entry, event.tag) for event in failed] == [("second", "v1")]
+    assert world.registries["third"].tagged["app"] == world.registries["other"].tagged["app"]
+
+
+async def test_a_catalog_is_not_read_before_its_entry_s_turn() -> None:
+    """Many entries for one target, each with a pattern of its own: their catalogs are read one after the other."""
+    world = World()
+    for at in range(8):
+        world.source.store(f"team{at}/app", images.image(layers=1), "v1")
+    reading = most = 0
+
+    @asynccontextmanager
+    async def gate(operation: Operation) -> AsyncIterator[None]:
+        nonlocal reading, most
+        if operation.verb == "catalog":
+            reading += 1
+            most = max(most, reading)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            reading -= 1
+        yield
+
+    world.source.gate = gate
+    await world.run(
+        "".join(f"  - {{name: e{at}, from: 'source/team{at}/*', to: 'target/{{path}}'}}\n" for at in range(8))
+    )
+    assert most == 1
+    assert len(world.target.tagged) == 8
+
+
 async def test_a_catalog_that_no_entry_can_go_on_with_is_left() -> None:
     """When the source cannot be opened for any of the entries that share its catalog, each fails, and the run ends."""
 
@@ -224,6 +281,7 @@ async def test_a_catalog_that_no_entry_can_go_on_with_is_left() -> None:
             return super().repository(registry, repository)
 
     world = Refusing()
+    world.registries["other"] = MemoryRegistry("other")
     for at in range(20):
         world.source.store(f"team/app{at}", images.image(layers=1), "v1")
     sync = "".join(

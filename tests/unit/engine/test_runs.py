@@ -58,7 +58,7 @@ class World:
 
     async def prepare(self, sync: str, **options: Any) -> SyncRun:
         """Return a run of the entries in ``sync`` (YAML, without the head)."""
-        hosts = ", ".join(f"{name}: {{host: {name}.example}}" for name in ("source", "target", "other"))
+        hosts = ", ".join(f"{name}: {{host: {name}.example}}" for name in ("source", "target", "other", "third"))
         head = f"version: 1\nregistries: {{{hosts}}}\nsync:\n"
         spec = await to_thread.run_sync(lambda: parse_spec(head + sync, file="spec.yaml", base=Path("/"), environ={}))
         self.recorder = Recorder()

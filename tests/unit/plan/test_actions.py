@@ -28,6 +28,7 @@ def plan(
     named: bool = False,
     expected: Digest | None = None,
     is_held: bool = False,
+    is_believed: bool = False,
 ) -> Action:
     """Plan the tag ``1.0`` from what both sides say."""
     return plan_tag(
@@ -39,6 +40,7 @@ def plan(
         named=named,
         expected=expected,
         is_held=is_held,
+        is_believed=is_believed,
     )
 
 
@@ -90,6 +92,17 @@ def test_immutable_tags_are_not_looked_at_again() -> None:
     assert plan(None, THREE, immutable=True, recorded=recorded).digest == THREE
     assert plan(ONE, None, immutable=True).reason is Reason.NEW
     assert plan(THREE, TWO, recorded=recorded).reason is Reason.CHANGED
+
+
+def test_what_is_recorded_stands_for_the_target() -> None:
+    """Where the record is believed, it tells what the target's tag stands for; it never counts by itself."""
+    recorded = Recorded(source=ONE, target=TWO)
+    in_sync = plan(ONE, None, recorded=recorded, expected=TWO, is_believed=True)
+    assert (in_sync.kind, in_sync.reason, in_sync.digest) == (ActionKind.SKIP, Reason.RECORDED, TWO)
+    changed = plan(THREE, None, recorded=recorded, is_believed=True)
+    assert (changed.reason, changed.digest, changed.previous) == (Reason.CHANGED, THREE, TWO)
+    assert plan(None, None, recorded=recorded, is_believed=True).reason is Reason.VANISHED
+    assert plan(ONE, None, recorded=recorded, expected=TWO).reason is Reason.NEW
 
 
 def test_settled_tags_cost_nothing() -> None:

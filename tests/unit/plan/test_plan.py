@@ -59,7 +59,7 @@ def test_json() -> None:
         "schema": "syncer.plan/1",
         "spec": "s.yaml",
         "kinds": {"copy": 1, "retag": 0, "skip": 0},
-        "reasons": {"new": 1, "changed": 0, "in-sync": 0, "immutable": 0, "vanished": 0, "missing": 0},
+        "reasons": {reason: int(reason == "new") for reason in Reason},
         "actions": [
             {
                 "kind": "copy",

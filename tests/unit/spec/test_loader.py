@@ -14,6 +14,7 @@ from syncer.oci.platform import Platform
 from syncer.registry.settings import CreationKind, UploadForm
 from syncer.spec import (
     Creation,
+    Defaults,
     LayoutSpec,
     Limits,
     PasswordCredentials,
@@ -194,16 +195,18 @@ def test_locations(host: str, rest: str, location: str) -> None:
 
 
 def test_defaults_are_folded_in() -> None:
-    """An entry has its own platforms and referrers, else those of the defaults."""
+    """An entry has its own platforms, referrers and sole writer, else those of the defaults."""
     spec = entries(
         "  - {name: a, from: hub/a, to: prod/a}\n"
         "  - {name: b, from: hub/b, to: prod/b, platforms: [linux/arm64/v8], referrers: true}\n"
-        "  - {name: c, from: hub/c, to: prod/c, platforms: all}\n"
-        "defaults: {platforms: [linux/amd64], referrers: false}\n"
+        "  - {name: c, from: hub/c, to: prod/c, platforms: all, sole_writer: false}\n"
+        "defaults: {platforms: [linux/amd64], referrers: false, sole_writer: true}\n"
     )
     amd64, arm64 = Platform.parse("linux/amd64"), Platform.parse("linux/arm64/v8")
     assert [(e.platforms, e.referrers) for e in spec.entries] == [((amd64,), False), ((arm64,), True), ((), False)]
-    assert spec.defaults.platforms == (amd64,)
+    assert [entry.sole_writer for entry in spec.entries] == [True, True, False]
+    assert spec.defaults == Defaults(platforms=(amd64,), referrers=False, sole_writer=True)
+    assert not any(entry.sole_writer for entry in entries("  - {name: a, from: hub/a, to: prod/a}\n").entries)
 
 
 @pytest.mark.parametrize(

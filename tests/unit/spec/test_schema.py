@@ -53,8 +53,8 @@ def test_the_schema_knows_every_key() -> None:
         *(f"registries.NAME.credentials.{key}" for key in ("username", "password", "token")),
         *(f"registries.NAME.tls.{key}" for key in ("ca", "cert", "key", "insecure")),
         *(f"registries.NAME.limits.{key}" for key in ("connections", "requests_per_second", "bandwidth")),
-        *(f"defaults.{key}" for key in ("platforms", "referrers")),
-        *(f"sync[].{key}" for key in ("name", "from", "to", "tags", "platforms", "referrers")),
+        *(f"defaults.{key}" for key in ("platforms", "referrers", "sole_writer")),
+        *(f"sync[].{key}" for key in ("name", "from", "to", "tags", "platforms", "referrers", "sole_writer")),
         *(f"sync[].tags.{key}" for key in ("include", "exclude", "immutable")),
     }
 
@@ -122,6 +122,7 @@ def test_the_example_is_a_spec() -> None:
     assert team.tags.select(["nightly", "v1", "v2"]) == ["v1", "v2"]
     assert web.tags.select(["debug", "v1", "v2"]) == ["v1", "v2"]
     assert [str(platform) for platform in web.platforms] == ["linux/amd64"]
+    assert [entry.sole_writer for entry in spec.entries] == [False, True, False]
 
 
 def test_the_example_takes_the_demo_s_settings() -> None:

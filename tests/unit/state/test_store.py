@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -18,7 +18,6 @@ from syncer.state import RepositorySummary, StateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     Notebook = Any
 
@@ -195,6 +194,86 @@ class TestTags:
             assert [known.tags for known in await store.summary()] == [2, 1]
 
 
+class TestLastWords:
+    """Records after which nothing was done that is not recorded."""
+
+    async def known(self, store: StateStore) -> set[str]:
+        """Return the tags of which the state has the last word."""
+        tags = list(await store.tags("t.io/a"))
+        found = await store.last_words("t.io/a", [*tags, "nowhere"])
+        assert found == await store.tags("t.io/a", list(found))
+        return set(found)
+
+    async def test_only_success_tells_what_a_tag_stands_for(self, path: Path, notebook: Notebook) -> None:
+        """Tags that were copied or in sync, in the queue and in the file alike; and none without a run."""
+        async with StateStore.open(path, observer=notebook) as store:
+            run = await store.begin_run("spec.yaml")
+            for number, outcome in enumerate(TagOutcome):
+                await store.record_tag(record(number, run=run, outcome=outcome))
+            await store.record_tag(record(90, run=""))
+            for _ in range(2):
+                assert await self.known(store) == {
+                    record(number).tag
+                    for number, outcome in enumerate(TagOutcome)
+                    if outcome in (TagOutcome.COPIED, TagOutcome.IN_SYNC)
+                }
+                await store.flush()
+            # What is queued counts, not what it replaces.
+            await store.record_tag(record(0, run=run, outcome="failed"))
+            assert await self.known(store) == {record(1).tag}
+
+    @pytest.mark.parametrize("status", [RunStatus.DONE, RunStatus.FAILED, RunStatus.INTERRUPTED])
+    async def test_a_run_that_has_ended_told_all(self, path: Path, notebook: Notebook, status: RunStatus) -> None:
+        """However it ended, what earlier runs have recorded still holds."""
+        async with StateStore.open(path, observer=notebook) as store:
+            first = await store.begin_run("spec.yaml")
+            await store.record_tag(record(1, run=first))
+            await store.finish_run(first, RunStatus.DONE, {})
+            await store.finish_run(await store.begin_run("spec.yaml"), status, {})
+        async with StateStore.open(path, observer=notebook) as store:
+            await store.begin_run("spec.yaml")
+            assert await self.known(store) == {record(1).tag}
+
+    async def test_a_run_that_was_killed_may_have_done_anything(self, path: Path, notebook: Notebook) -> None:
+        """Its own records hold, and those of later runs; what was recorded before it does not."""
+        async with StateStore.open(path, observer=notebook) as store:
+            first = await store.begin_run("spec.yaml")
+            for number in range(3):
+                await store.record_tag(record(number, run=first))
+            await store.finish_run(first, RunStatus.DONE, {})
+        async with StateStore.open(path, observer=notebook) as store:
+            killed = await store.begin_run("spec.yaml")
+            await store.record_tag(record(1, run=killed))
+        async with StateStore.open(path, observer=notebook) as store:
+            assert await self.known(store) == {record(number).tag for number in range(3)}
+            third = await store.begin_run("spec.yaml")
+            assert await self.known(store) == {record(1).tag}
+            await store.record_tag(record(2, run=third))
+            await store.finish_run(third, RunStatus.DONE, {})
+            assert await self.known(store) == {record(1).tag, record(2).tag}
+
+    async def test_that_a_run_begins_is_on_the_disk_before_anything_else(self, path: Path, notebook: Notebook) -> None:
+        """It is committed so that a power cut cannot undo it, and nothing else waits for the disk."""
+        said: list[str] = []
+        async with StateStore.open(path, observer=notebook) as store:
+            writer: Any = store._database._writer
+            await writer.set_trace_callback(said.append)
+            run = await store.begin_run("spec.yaml")
+            await store.record_tag(record(1, run=run))
+            await store.finish_run(run, RunStatus.DONE, {})
+        level = "NORMAL"
+        commits: list[str] = []
+        for statement in said:
+            if statement.startswith("PRAGMA synchronous = "):
+                level = statement.rpartition(" ")[2]
+            elif statement == "COMMIT":
+                commits.append(level)
+        assert commits == ["FULL", "NORMAL", "NORMAL"]
+        assert next(at for at, one in enumerate(said) if one == "COMMIT") > next(
+            at for at, one in enumerate(said) if one.startswith("INSERT INTO runs")
+        )
+
+
 class TestContent:
     """Where digests live."""
 
@@ -272,6 +351,14 @@ class TestContent:
             await store.flush()
             assert await store.subset(digest(1), "linux/amd64") == digest(3)
             assert await store.subset(digest(1), "linux/arm64") is None
+            await store.record_subset(digest(2), "linux/amd64", digest(2))
+            asked = [digest(number) for number in range(300)]
+            known = {digest(1): digest(3), digest(2): digest(2)}
+            for _ in range(2):
+                assert await store.subsets(asked, "linux/amd64") == known
+                await store.flush()
+            assert await store.subsets(asked, "linux/arm64") == {}
+            assert await store.subsets([], "linux/amd64") == {}
 
 
 class TestEndings:

@@ -277,6 +277,23 @@ def test_nothing_was_announced() -> None:
     assert report.totals.tags[TagOutcome.COPIED] == 1
 
 
+def test_what_was_not_asked_for_is_counted() -> None:
+    """Tags that are in sync by the state's word are told apart, in the whole and for each repository."""
+    report = observe(
+        [
+            RepositoryStarted(entry="e", source="s", target="t"),
+            tag("1", TagOutcome.IN_SYNC, reason="recorded"),
+            tag("2", TagOutcome.IN_SYNC, reason="recorded"),
+            tag("3", TagOutcome.IN_SYNC, reason="in-sync"),
+            tag("4", TagOutcome.COPIED, reason="changed"),
+        ]
+    )
+    assert report.totals.recorded == 2
+    document = report.to_json()
+    assert document["totals"]["recorded"] == document["repositories"][0]["recorded"] == 2
+    assert document["totals"]["tags"]["in-sync"] == 3
+
+
 def test_canary() -> None:
     """No secret gets into a report, whichever event brings it."""
     error = NotFound(f"https://u:{CANARY}@r/?sig={CANARY}", hint=f"Bearer {CANARY}")

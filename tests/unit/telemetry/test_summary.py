@@ -31,9 +31,9 @@ def shown(report: Report, *, width: int = 100, terminal: bool = False) -> str:
     return stream.getvalue()
 
 
-def totals(*, selected: int = 0, streamed: int = 0, mounted: int = 0, **tags: int) -> Totals:
+def totals(*, selected: int = 0, recorded: int = 0, streamed: int = 0, mounted: int = 0, **tags: int) -> Totals:
     """Make totals; tags are given by the names of their outcomes."""
-    result = Totals(selected=selected)
+    result = Totals(selected=selected, recorded=recorded)
     for name, count in tags.items():
         result.tags[TagOutcome[name.upper()]] = count
     result.blobs[BlobOutcome.STREAMED] = Volume(count=bool(streamed), size=streamed)
@@ -186,6 +186,19 @@ def test_deferrals() -> None:
         (
             Report(started=START, status=RunStatus.DONE, seconds=1.2, totals=totals(selected=12, in_sync=12)),
             "Everything is in sync: 12 tags in 0 repositories, 1.2 s.",
+        ),
+        (
+            Report(started=START, status=RunStatus.DONE, seconds=1, totals=totals(selected=9, in_sync=9, recorded=9)),
+            "Everything is in sync: 9 tags (all as recorded) in 0 repositories, 1.0 s.",
+        ),
+        (
+            Report(
+                started=START,
+                status=RunStatus.DONE,
+                seconds=1,
+                totals=totals(selected=2001, copied=1, in_sync=2000, recorded=1500),
+            ),
+            "Done in 1.0 s: of 2,001 tags 1 copied, 2,000 in sync (1,500 as recorded).",
         ),
         (
             Report(started=START, status=RunStatus.DONE, seconds=0.1),
