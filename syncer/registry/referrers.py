@@ -334,10 +334,10 @@ def _changed(current: Manifest, added: Collection[Descriptor], stale: Collection
     """Return the list with ``added`` at its end and without what is ``stale``; the rest stays as it is.
 
     Raises:
-        MalformedManifest: when it is nested too deep to be written again.
+        MalformedManifest: when it is nested too deep to be written again, or has a number that cannot be.
         SizeExceedsLimit: when it would be over the bounds of an index.
     """
-    document = parse_object(current.raw)
+    document = parse_object(current.raw, is_rewritten=True)
     # Some tools write an empty list as null, or not at all.
     kept = [entry for entry in document.get("manifests") or () if entry["digest"] not in stale]
     document["manifests"] = [*kept, *(referrer.to_json() for referrer in added)]
