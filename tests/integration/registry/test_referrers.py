@@ -327,6 +327,35 @@ async def test_a_list_without_members_is_added_to(member: dict[str, Any]) -> Non
     assert json.loads(registry.manifests[fallback_tag(SAMPLE.digest)])["annotations"] == {"kept": "yes"}
 
 
+async def test_a_list_keeps_the_order_of_the_source() -> None:
+    """Referrers arrive in any order; a list of the same is the same list, byte for byte, as long as it is of them."""
+    third = images.artifact(subject=SAMPLE.manifest, seed=2)
+    order = [SBOM, SIGNATURE, third]
+    registry = Registry()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        repository.order_referrers(SAMPLE.digest, [one.digest for one in order])
+        for artifact in reversed(order):
+            await repository.push_manifest(artifact.manifest)
+        tag = fallback_tag(SAMPLE.digest)
+        assert registry.manifests[tag] == referrers_index([one.manifest.referrer_descriptor for one in order])
+        await repository.push_manifest(images.artifact(subject=SAMPLE.manifest, seed=3).manifest)
+        assert [one.digest for one in order] == registry.listed()[:3]
+
+
+async def test_a_list_with_something_of_its_own_is_left_in_its_order() -> None:
+    """What somebody else has listed keeps its place, and what comes is put behind it."""
+    own = images.artifact(subject=SAMPLE.manifest, seed=2)
+    registry = Registry()
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([own.manifest.referrer_descriptor])
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        repository.order_referrers(SAMPLE.digest, [SBOM.digest, SIGNATURE.digest])
+        for artifact in (SIGNATURE, SBOM):
+            await repository.push_manifest(artifact.manifest)
+    assert [own.digest, SIGNATURE.digest, SBOM.digest] == registry.listed()
+
+
 async def test_stale_entries_are_dropped() -> None:
     """What the registry no longer has is taken off the list when it refuses the list for that; the rest stays."""
     registry = Registry()
