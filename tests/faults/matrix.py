@@ -2,7 +2,7 @@
 
 A cell is one sync of a tiny corpus, in virtual time, in which one step goes wrong in one way. It is to
 converge, or to end with the error and the exit code that the cell states. All invariants are judged,
-and after an error a second run, in which nothing goes wrong, has to converge.
+and a second run, in which nothing goes wrong, has to converge after an error, and to write nothing else.
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ class World:
         self.target = Model(self.internet, TARGET, tokens=True)
         self.samples: dict[tuple[str, str], Sample] = {}
         self.more: dict[str, str] = {}
+        self.referrer: Sample | None = None
         shared = images.random_bytes(700, "shared")
         one = images.image(seed="one", layers=1, size=900, shared=[shared])
         match step:
@@ -170,6 +171,12 @@ class World:
             case Step.MOUNT:
                 self._keep("app", "v1", one)
                 self._keep("other", "v1", images.image(seed="other", layers=1, size=600, shared=[shared]))
+            case Step.REFERRERS:
+                self._keep("app", "v1", one)
+                self.referrer = images.artifact(seed="signature", subject=one.manifest)
+                self.source.keep("app", self.referrer)
+                # Where there is no such question, or no answer to it, the tag stands in.
+                self.source.repository("app").list_under_tag(one.manifest, self.referrer.manifest)
             case Step.PATCH | Step.STATUS:
                 self._keep("app", "v1", one)
                 self.more["target"] = "upload: {form: stream}"
@@ -189,6 +196,14 @@ class World:
         text = spec_of({"source": self.source, "target": self.target}, *entries, more=self.more)
         return await synced(self.internet, text, base, budget=budget, is_rerun=is_rerun)
 
+    @property
+    def is_in_step(self) -> bool:
+        """True when nobody has moved a tag of the source away from what the target has."""
+        return all(
+            self.source.repository(name).tags.get(tag) == self.target.repository(name).tags.get(tag)
+            for name, tag in self.samples
+        )
+
     def missing(self) -> list[str]:
         """Return what did not arrive, or not as it was."""
         found = []
@@ -205,7 +220,13 @@ class World:
                 found.append(f"{repository}:{tag} is {digest or 'not there'}, where the source had {values}")
             elif dict(held.below(digest)) != dict(wanted.below(digest)):
                 found.append(f"{repository}:{tag} arrived with other bytes, or not whole")
+            elif not self._has_referrer(repository, digest):
+                found.append(f"{repository}:{tag} arrived without what refers to it")
         return found
+
+    def _has_referrer(self, repository: str, digest: str) -> bool:
+        listed = [entry["digest"] for entry in self.target.repository(repository).referrers(digest)]
+        return self.referrer is None or str(self.referrer.digest) in listed
 
 
 #: The requests of each world when nothing goes wrong.
@@ -254,6 +275,9 @@ async def _play(cell: Cell, base: Path, budget: int) -> Played:
             # After a mount that fails, and a look that does, nobody knows that the blob is there.
             if cell.step not in (Step.MOUNT, Step.BLOB_HEAD):
                 problems += _moved_twice(world)
+            world.injector.stop()
+            if world.is_in_step and (again := await _outcome(world, base, None, is_rerun=True)) != CONVERGES:
+                problems.append(f"the run after it: {again}")
         else:
             world.injector.stop()
             if (again := await _outcome(world, base, None)) != CONVERGES:
@@ -270,10 +294,10 @@ async def _play(cell: Cell, base: Path, budget: int) -> Played:
     )
 
 
-async def _outcome(world: World, base: Path, budget: int | None) -> Outcome:
+async def _outcome(world: World, base: Path, budget: int | None, *, is_rerun: bool = False) -> Outcome:
     """Run, and return what came of it."""
     try:
-        report = await world.sync(base, budget=budget)
+        report = await world.sync(base, budget=budget, is_rerun=is_rerun)
     except SyncerError as error:
         return ends(type(error).__name__, 2)
     code = int(code_of_report(report))

@@ -244,6 +244,32 @@ def test_i6_more_requests_than_faults_explain() -> None:
     assert found.text.startswith("11 requests")
 
 
+def test_i6_failures_do_not_excuse_each_other() -> None:
+    """However many faults there are, one and the same request is not sent again and again."""
+    world = World()
+    Injector(world.internet).at(Step.TAGS, exchanges.INTERNAL, times=None)
+
+    async def ask(world: World) -> None:
+        for _ in range(invariants.MOST_STRIKES + 3):
+            await send("GET", f"{world.at}/tags/list")
+
+    (found,) = judged(world, replace(world.play(ask), budget=1))
+    assert found.text.startswith(f"asked again after {invariants.MOST_STRIKES} failures")
+
+
+def test_i6_refusals_do_not_excuse_each_other() -> None:
+    """Who is refused with one token after the other, and asks again, is not excused by each of the refusals."""
+    world = World()
+
+    async def ask(world: World) -> None:
+        url = f"{world.internet.origin(SOURCE[0])}/v2/app/tags/list"
+        for number in range(40):
+            await send("GET", url, headers={"Authorization": f"Bearer {number}"})
+
+    (found,) = judged(world, replace(world.play(ask), budget=1))
+    assert found.text.startswith("40 requests, where 1 and 8 for each of 2 faults")
+
+
 def test_i7_memory_and_files_that_grow() -> None:
     """A process that keeps what it should pass on, and what it should close, is over its bound."""
     size, bound = 48 * 1024 * 1024, Footprint(memory=24 * 1024 * 1024, files=20)
@@ -338,6 +364,16 @@ def test_i9_an_oversight(done: tuple[World, Course]) -> None:
     world, course = done
     silent = replace(course, finished=[])
     assert ["was overlooked" in violation.text for violation in judged(world, silent)] == [True]
+
+
+def test_i9_a_false_skip(done: tuple[World, Course]) -> None:
+    """A tag is said to have gone from the source, which has it; of one that did go that is true."""
+    world, course = done
+    (told,) = course.finished
+    skipped = replace(course, finished=[replace(told, outcome=TagOutcome.SKIPPED)])
+    assert any("the source has it" in violation.text for violation in judged(world, skipped))
+    world.source.repository("app").untag("v1")
+    assert not any("the source has it" in violation.text for violation in judged(world, skipped))
 
 
 def test_i9_an_exit_code_that_disagrees(done: tuple[World, Course]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,16 @@ LONGEST_WISH = 7 * 86_400.0
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
+#: How often one and the same request may fail in a run: as often as the policy tries (6), for each of the two sides of
+#: a look and an act that may ask it. However many faults there are, they do not excuse each other.
+MOST_STRIKES = 12
+#: How often one and the same request may be refused for its token: the one that was shown, and an older one.
+MOST_REFUSALS = 2
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
 _IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
+_NAMELESS = (Step.POST, Step.PATCH, Step.STATUS, Step.ABORT)
+_BLOB_WANTED = re.compile(r"(?:mount|digest)=sha256(?:%3A|:)([0-9a-f]{64})")
 _SUCCESSES = (TagOutcome.COPIED, TagOutcome.IN_SYNC)
 
 
@@ -312,12 +319,36 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
     if course.budget is None:
         return
     made = list(_exchanges(history, course))
-    # Tokens that are taken back, or have run out in a pause, are refused for all that is under way.
-    faults = sum(bool(one.fault) or (one.status == 401 and "Authorization" in one.headers) for one in made)
+    blobs = {digest for one in made for digest in _BLOB_WANTED.findall(one.target)}
+    faults = 0
+    struck: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    for one in made:
+        asked = _asked(one)
+        if one.fault:
+            faults += 1
+            struck[asked] += 1
+            # What opens an upload or adds to it does not say of which blob.
+            most = MOST_STRIKES * (1 if one.step not in _NAMELESS else max(1, len(blobs)))
+            if struck[asked] == most + 1:
+                text = f"asked again after {most} failures: {one}"
+                yield Violation(invariant="I6", text=text, number=one.number)
+        elif one.status == 401 and "Authorization" in one.headers and refused[asked] < MOST_REFUSALS:
+            # Tokens that are taken back, or have run out in a pause, are refused for all that is under way.
+            faults += 1
+            refused[asked] += 1
     allowed = course.budget + faults * LADDER_COST
     if len(made) > allowed:
         text = f"{len(made)} requests, where {course.budget} and {LADDER_COST} for each of {faults} faults are allowed"
         yield Violation(invariant="I6", text=text, number=made[-1].number)
+
+
+def _asked(exchange: Exchange) -> str:
+    """Return what tells a request from others: of an upload its registry gives the number, so that is no part of it."""
+    if exchange.step in (*_IN_SESSION, Step.ABORT):
+        digest = exchange.target.rpartition("digest=")[2] if exchange.step is Step.PUT else ""
+        return f"{exchange.site} {exchange.step} {exchange.repository} {digest}"
+    return f"{exchange.site} {exchange.step} {exchange.target}"
 
 
 def sessions(history: History, course: Course) -> Iterator[Violation]:
@@ -385,7 +416,7 @@ def agreement(history: History, course: Course) -> Iterator[Violation]:
         elif event.outcome is TagOutcome.FAILED and _was_told(history, course, held, place, event.tag):
             text = f"{tag} is said to have failed, and was written, and the run could know ({event.error})"
             yield Violation(invariant="I9", text=text, number=number)
-    for text in (*inconsistencies(course), *_overlooked(history, course)):
+    for text in (*inconsistencies(course), *_overlooked(history, course), *_falsely_skipped(history, course)):
         yield Violation(invariant="I9", text=text, number=number)
 
 
@@ -444,6 +475,19 @@ def _overlooked(history: History, course: Course) -> Iterator[str]:
             # Where the source has a referrers API, its lists under tags are nothing to copy.
             if (target, tag) not in told and not _REFERRERS_TAG.fullmatch(tag):
                 yield f"{source[0]}/{source[1]}:{tag} was overlooked by a run that calls itself done"
+
+
+def _falsely_skipped(history: History, course: Course) -> Iterator[str]:
+    """Yield the tags that are said to have gone from the source, and were there all the time."""
+    skipped = [event for event in course.finished if event.outcome is TagOutcome.SKIPPED]
+    if not skipped:
+        return
+    dropped = {(one.site, one.repository, one.name) for one in history.changes(What.TAG_DROPPED, since=course.since)}
+    held = held_at(history, course.until)
+    for event in skipped:
+        source = place_of(event.source)
+        if event.tag in held[source].tags and (*source, event.tag) not in dropped:
+            yield f"{event.target}:{event.tag} is said to be skipped, and the source has it"
 
 
 def place_of(name: str) -> Place:
