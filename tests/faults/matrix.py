@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from syncer.cli.exits import code_of_report
-from syncer.errors import SyncerError
+from syncer.errors import Side, SyncerError
 from syncer.events import RunStatus
 from tests.support import images
 from tests.support.faults.injection import Injector
@@ -64,10 +64,11 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell comes to: the errors' classes (none when it converges), and the exit code."""
+    """What a cell comes to: the errors' classes (none when it converges), the exit code, and who is blamed."""
 
     errors: frozenset[str] = frozenset()
     code: int = 0
+    sides: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __str__(self) -> str:
         return f"{'/'.join(sorted(self.errors))} ({self.code})" if self.code else "converges"
@@ -155,7 +156,9 @@ class World:
         self.internet = Internet()
         self.injector = Injector(self.internet)
         self.source = Model(self.internet, SOURCE, tokens=True, storage=step is Step.STORAGE)
-        self.target = Model(self.internet, TARGET, tokens=True)
+        # What comes from the source is looked at by us: this target would keep anything.
+        is_read = step in (Step.MANIFEST_GET, Step.BLOB_GET, Step.STORAGE)
+        self.target = Model(self.internet, TARGET, tokens=True, believing=is_read)
         self.samples: dict[tuple[str, str], Sample] = {}
         self.more: dict[str, str] = {}
         self.referrer: Sample | None = None
@@ -283,6 +286,8 @@ async def _play(cell: Cell, base: Path, budget: int) -> Played:
             if (again := await _outcome(world, base, None)) != CONVERGES:
                 problems.append(f"the run after it: {again}")
             problems += world.missing()
+    if outcome.sides - {blamed := Side.SOURCE if SOURCE in site else Side.TARGET}:
+        problems.append(f"{'/'.join(sorted(outcome.sides))} is blamed, and it is the {blamed}")
     if outcome != cell.expected:
         problems.append(f"it is {outcome}, and is to be {cell.expected}")
     return Played(
@@ -304,7 +309,7 @@ async def _outcome(world: World, base: Path, budget: int | None, *, is_rerun: bo
     errors = {failure.error for failure in report.failures}
     if report.deferrals:
         errors.add("RateLimitReached")
-    return Outcome(frozenset(errors), code)
+    return Outcome(frozenset(errors), code, sides=frozenset(failure.side for failure in report.failures))
 
 
 def _moved_twice(world: World) -> list[str]:

@@ -95,6 +95,8 @@ def _connections() -> Iterator[Row]:
     found = {**optional, Step.PUT: CONVERGES, Step.PATCH: CONVERGES}
     yield from _each([fault.CUT_HEADERS, fault.LOST_ANSWER], always, times=None, outcome=lost, at=found)
     yield from _each([fault.RESET_AT_ONCE, fault.CUT_HEADERS], RARE, times=3)
+    # Who answers nothing at all any more is taken not to be there: its status is all that is asked of it then.
+    yield from _each([fault.RESET_AT_ONCE, fault.CUT_HEADERS, fault.LOST_ANSWER], RARE, times=None, outcome=lost)
 
 
 def _throttling() -> Iterator[Row]:

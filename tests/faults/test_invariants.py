@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import aiohttp
 import anyio
 import pytest
 
@@ -31,20 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from syncer.telemetry.report import Report
-    from tests.support.personalities.registry import Call
 
 OLD, NEW = images.image(seed="old", layers=1), images.image(seed="new", layers=1)
 SOURCE, TARGET = ("source.example", "app"), ("target.example", "app")
 TYPE = {"Content-Type": NEW.manifest.media_type}
-
-
-class Believer(Model):
-    """A registry that stores whatever bytes come, under whatever digest they are said to have."""
-
-    def commit(self, call: Call, digest: str, data: bytes) -> Any:
-        """Look at nothing."""
-        self.repository(call.name).hold_blob(digest, data)
-        return self.created(call, digest)
 
 
 class World:
@@ -53,7 +44,7 @@ class World:
     def __init__(self) -> None:
         self.internet = Internet()
         self.source = Model(self.internet, SOURCE[0], tokens=True)
-        self.target = Believer(self.internet, TARGET[0], trusting=True)
+        self.target = Model(self.internet, TARGET[0], trusting=True, believing=True)
         self.source.keep("app", OLD, "v1")
         self.recorder = Recorder()
 
@@ -320,6 +311,22 @@ def test_i8_an_upload_that_is_left_open() -> None:
     assert "upload-1 was left open" in found.text
     assert invariants_of(judged(world, course)) == {"I8"}
     assert not judged(world, replace(course, is_graceful=False))
+
+
+def test_i8_a_registry_that_is_not_there_any_more() -> None:
+    """Nothing can be deleted where no answer comes any more; a few that are lost are no excuse."""
+    for lost, expected in ((invariants.GIVEN_UP, set()), (invariants.GIVEN_UP - 1, {"I8"})):
+        world = World()
+        Injector(world.internet).at(Step.PATCH, exchanges.RESET_AT_ONCE, times=None)
+
+        async def leave(world: World, lost: int = lost) -> None:
+            opened = await send("POST", f"{world.at}/blobs/uploads/", body=b"")
+            for _ in range(lost):
+                # What is asked by GET, aiohttp asks once more by itself.
+                with pytest.raises(aiohttp.ClientConnectionError):
+                    await send("PATCH", f"{world.internet.origin(TARGET[0])}{opened.headers['Location']}", body=b"1")
+
+        assert invariants_of(judged(world, world.play(leave))) == expected
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ LADDER_COST = 8
 #: How often one and the same request may fail in a run: as often as the policy tries (6), for each of the two sides of
 #: a look and an act that may ask it. However many faults there are, they do not excuse each other.
 MOST_STRIKES = 12
+#: Requests in a row without an answer after which a registry is taken not to be there.
+GIVEN_UP = 6
 #: How often one and the same request may be refused for its token: the one that was shown, and an older one.
 MOST_REFUSALS = 2
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
@@ -372,7 +374,7 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
             # Nothing more is sent there in this run, not even that.
             closed.add(entry.site)
             opened = {name: change for name, change in opened.items() if change.site != entry.site}
-    resting = _resting(history, course)
+    resting = _resting(history, course) | _given_up(history, course)
     for change in opened.values():
         if change.site in resting:
             continue
@@ -392,6 +394,14 @@ def _resting(history: History, course: Course) -> set[str]:
         and exchange.is_delivered
         and (exchange.ended_at or 0.0) + _binding(exchange) > now
     }
+
+
+def _given_up(history: History, course: Course) -> set[str]:
+    """Return the sites from which no answer came any more in the end: nobody can delete anything there."""
+    missed: Counter[str] = Counter()
+    for exchange in _exchanges(history, course):
+        missed[exchange.site] = 0 if exchange.is_delivered and exchange.status else missed[exchange.site] + 1
+    return {site for site, count in missed.items() if count >= GIVEN_UP}
 
 
 def agreement(history: History, course: Course) -> Iterator[Violation]:
