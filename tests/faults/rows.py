@@ -140,6 +140,15 @@ def _bodies() -> Iterator[Row]:
     yield from _each(sizes, BLOBS, times=None, outcome=ends("SizeMismatch", 4))
     yield from _each([fault.FLIPPED, fault.PADDED], BLOBS, times=None, outcome=ends("DigestMismatch", 4))
     yield from _each([fault.TRUNCATED, fault.CHUNKED_SHORT], BLOBS, times=None, outcome=ends("ConnectionFailed"))
+    # What has no digest to be held against is told when it cannot be read; of tags another page is asked for first.
+    unread = {Step.MANIFEST_GET: CONVERGES, Step.TAGS: CONVERGES}
+    for one in (fault.SHORT_DOCUMENT, fault.EXTRA_DOCUMENT, fault.EMPTY_DOCUMENT):
+        # Nothing at all is how some answer who have no referrers API (reference 1.6).
+        absent = {Step.REFERRERS: CONVERGES} if one is fault.EMPTY_DOCUMENT else {}
+        garbled = ends("ProtocolViolation")
+        yield from _each([one], DOCUMENTS, outcome=garbled, at=unread | absent)
+        read = {Step.MANIFEST_GET: ends("DigestMismatch", 4)}
+        yield from _each([one], DOCUMENTS, times=None, outcome=garbled, at=read | absent)
     manifest = frozenset({Step.MANIFEST_GET})
     yield from _each([fault.FLIPPED_MANIFEST], manifest)
     yield from _each([fault.FLIPPED_MANIFEST], manifest, times=None, outcome=ends("DigestMismatch", 4))

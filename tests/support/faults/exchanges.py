@@ -10,6 +10,7 @@ import gzip
 import itertools
 import json
 import socket
+from dataclasses import replace
 from email.utils import formatdate
 from struct import pack
 from typing import TYPE_CHECKING
@@ -369,6 +370,7 @@ FLIPPED = changing("one bit flipped", _flipped)
 PADDED = changing("the second half is zeros", lambda data: _half(data) + bytes(len(data) - len(data) // 2))
 EMPTY = changing("nothing", lambda _: b"")
 FLIPPED_MANIFEST = changing("one bit flipped", _flipped, steps=frozenset({Step.MANIFEST_GET}))
+SHORT_DOCUMENT, EXTRA_DOCUMENT, EMPTY_DOCUMENT = (replace(one, steps=READING - BLOBS) for one in (SHORT, EXTRA, EMPTY))
 WRONG_BYTES = (SHORT, CHUNKED_SHORT, EXTRA, EXTRA_CHUNKED, FLIPPED, PADDED, EMPTY)
 
 PORTAL = answering("200, a log-in page", 200, PAGE, Content_Type="text/html; charset=utf-8")

@@ -32,9 +32,11 @@ LONGEST_WISH = 7 * 86_400.0
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
-#: How often one and the same request may fail in a run: as often as the policy tries (6), for each of the two sides of
-#: a look and an act that may ask it. However many faults there are, they do not excuse each other.
-MOST_STRIKES = 12
+#: How often one and the same request may fail in a run: as often as the policy tries. However many faults there are, they
+#: do not excuse each other. A blob that arrives bit by bit is asked for again while there is headway.
+MOST_STRIKES, MOST_READINGS = 6, 16
+#: Hops of one request; each is a strike where it is the fault that redirects.
+MOST_HOPS = 11
 #: Requests in a row without an answer after which a registry is taken not to be there.
 GIVEN_UP = 6
 #: How often one and the same request may be refused for its token: the one that was shown, and an older one.
@@ -331,7 +333,7 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
             faults += 1
             struck[asked] += 1
             # What opens an upload or adds to it does not say of which blob.
-            most = MOST_STRIKES * (1 if one.step not in _NAMELESS else max(1, len(blobs)))
+            most = _most_strikes(one) * (max(1, len(blobs)) if one.step in _NAMELESS else 1)
             if struck[asked] == most + 1:
                 text = f"asked again after {most} failures: {one}"
                 yield Violation(invariant="I6", text=text, number=one.number)
@@ -343,6 +345,14 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
     if len(made) > allowed:
         text = f"{len(made)} requests, where {course.budget} and {LADDER_COST} for each of {faults} faults are allowed"
         yield Violation(invariant="I6", text=text, number=made[-1].number)
+
+
+def _most_strikes(exchange: Exchange) -> int:
+    if exchange.status == 401:
+        return 2 * MOST_REFUSALS
+    if exchange.status in (301, 302, 303, 307, 308):
+        return MOST_HOPS
+    return MOST_READINGS if exchange.step in (Step.BLOB_GET, Step.STORAGE) else MOST_STRIKES
 
 
 def _asked(exchange: Exchange) -> str:
