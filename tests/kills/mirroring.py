@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from tests.support.images import Sample
 
 APP, OTHER = "mirror/app", "mirror/other"
-ENTRIES = (f"name: app, from: source/app, to: target/{APP}", f"name: other, from: source/other, to: target/{OTHER}")
+#: What the state says of an immutable tag is not asked for again: it has to be so.
+ENTRIES = (
+    f"name: app, from: source/app, to: target/{APP}, tags: {{immutable: [large, multi]}}",
+    f"name: other, from: source/other, to: target/{OTHER}",
+)
 COMMAND = ("run", "spec.yaml", "--quiet", "--output", "json")
 
 

@@ -32,8 +32,8 @@ LONGEST_WISH = 7 * 86_400.0
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
-#: How often one and the same request may fail in a run: as often as the policy tries. However many faults there are, they
-#: do not excuse each other. A blob that arrives bit by bit is asked for again while there is headway.
+#: How often one and the same request may fail in a run: as often as the policy tries. However many faults there are,
+#: they do not excuse each other. A blob that arrives bit by bit is asked for again while there is headway.
 MOST_STRIKES, MOST_READINGS = 6, 16
 #: Hops of one request; each is a strike where it is the fault that redirects.
 MOST_HOPS = 11
