@@ -348,7 +348,7 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
 
 
 def _most_strikes(exchange: Exchange) -> int:
-    if exchange.status == 401:
+    if exchange.status == 401 and exchange.is_delivered:
         return 2 * MOST_REFUSALS
     if exchange.status in (301, 302, 303, 307, 308):
         return MOST_HOPS
