@@ -171,6 +171,10 @@ class World:
                 self._keep("app", "v1", one)
             case Step.MANIFEST_PUT_DIGEST:
                 self._keep("app", "v1", images.index(seed="two", size=500))
+            case Step.MANIFEST_GET:
+                # What the tag was before is still to be had by its digest.
+                self.source.keep("app", images.image(seed="earlier", layers=1))
+                self._keep("app", "v1", one)
             case Step.MOUNT:
                 self._keep("app", "v1", one)
                 self._keep("other", "v1", images.image(seed="other", layers=1, size=600, shared=[shared]))

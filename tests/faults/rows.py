@@ -151,6 +151,7 @@ def _bodies() -> Iterator[Row]:
         yield from _each([one], DOCUMENTS, times=None, outcome=garbled, at=read | absent)
     manifest = frozenset({Step.MANIFEST_GET})
     yield from _each([fault.FLIPPED_MANIFEST], manifest)
+    yield from _each([fault.OF_BEFORE], manifest, times=None)
     yield from _each([fault.FLIPPED_MANIFEST], manifest, times=None, outcome=ends("DigestMismatch", 4))
 
 

@@ -25,6 +25,8 @@ class Judge:
         self._since = len(internet.history.entries)
         self._pairs: dict[Place, Place] = {}
         self._finished: list[TagFinished] = []
+        #: Errors with all that they carry: what is not in the report may be in a log.
+        self._errors: list[str] = []
         self._state = Path(spec.state)
         # A subset of an index is another index, and what is selected is the spec's affair.
         self._is_faithful = not any(entry.platforms for entry in spec.entries)
@@ -33,6 +35,8 @@ class Judge:
 
     def notify(self, event: Event) -> None:
         """Hear an event."""
+        if error := getattr(event, "error", None):
+            self._errors.append(f"{error!r} {vars(error)!r}")
         if isinstance(event, TagFinished):
             self._finished.append(event)
         elif isinstance(event, RepositoryStarted):
@@ -47,6 +51,7 @@ class Judge:
             budget: requests that it may cost when nothing fails.
         """
         texts = {path.name: path.read_bytes() for path in self._state.parent.glob(f"{self._state.name}*")}
+        texts["an error"] = "\n".join(self._errors).encode(errors="backslashreplace")
         if report is not None:
             texts["the report"] = repr(report.to_json()).encode(errors="backslashreplace")
         course = Course(
