@@ -44,6 +44,7 @@ MOST_REFUSALS = 2
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
 _IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
+_REDIRECTS = (301, 302, 303, 307, 308)
 _NAMELESS = (Step.POST, Step.PATCH, Step.STATUS, Step.ABORT)
 _BLOB_WANTED = re.compile(r"(?:mount|digest)=sha256(?:%3A|:)([0-9a-f]{64})")
 _SUCCESSES = (TagOutcome.COPIED, TagOutcome.IN_SYNC)
@@ -350,7 +351,7 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
 def _most_strikes(exchange: Exchange) -> int:
     if exchange.status == 401 and exchange.is_delivered:
         return 2 * MOST_REFUSALS
-    if exchange.status in (301, 302, 303, 307, 308):
+    if exchange.status in _REDIRECTS:
         return MOST_HOPS
     return MOST_READINGS if exchange.step in (Step.BLOB_GET, Step.STORAGE) else MOST_STRIKES
 
@@ -360,7 +361,9 @@ def _asked(exchange: Exchange) -> str:
     if exchange.step in (*_IN_SESSION, Step.ABORT):
         digest = exchange.target.rpartition("digest=")[2] if exchange.step is Step.PUT else ""
         return f"{exchange.site} {exchange.step} {exchange.repository} {digest}"
-    return f"{exchange.site} {exchange.step} {exchange.target}"
+    # A chain of redirects may lead to another address each time.
+    target = exchange.target.partition("?")[0] if exchange.status in _REDIRECTS else exchange.target
+    return f"{exchange.site} {exchange.step} {target}"
 
 
 def sessions(history: History, course: Course) -> Iterator[Violation]:
