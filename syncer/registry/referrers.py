@@ -47,8 +47,8 @@ _MOST_REFERRERS = 20_000
 _MOST_PAGES = 1000
 #: How often a list under the tag is written again without what the registry misses.
 _MOST_REPAIRS = 8
-#: Lists whose order is remembered while they are filled.
-_MOST_ORDERS = 1000
+#: Referrers whose places are remembered while their lists are filled, of all lists together.
+_MOST_PLACES = 50_000
 #: A list of this size is parsed and written in a thread, to keep the loop going.
 _CHANGED_ON_LOOP = 128 * 1024
 
@@ -246,15 +246,18 @@ class FallbackTags:
         self._locks: dict[tuple[str, str], tuple[anyio.Lock, int]] = {}
         #: The places that referrers have in the source's list, by repository and tag.
         self._orders: OrderedDict[tuple[str, str], dict[str, int]] = OrderedDict()
+        self._places = 0
 
     def order(self, repository: RegistryRepository, subject: Digest, digests: Sequence[Digest]) -> None:
         """Keep the list of ``subject`` in the order of ``digests``, where it is kept here and holds nothing else."""
         if repository.client.capabilities.offers(Capability.REFERRERS):
             return
         key = (repository.repository, fallback_tag(subject))
+        self._forget_order(key)
         self._orders[key] = {digest: at for at, digest in enumerate(digests)}
-        if len(self._orders) > _MOST_ORDERS:
-            self._orders.popitem(last=False)
+        self._places += len(self._orders[key])
+        while self._places > _MOST_PLACES:
+            self._forget_order(next(iter(self._orders)))
 
     async def add(self, repository: RegistryRepository, subject: Digest, referrer: Descriptor) -> None:
         """List ``referrer`` under the tag of ``subject`` (distribution-spec "Referrers Tag Schema").
@@ -317,8 +320,11 @@ class FallbackTags:
                 stale = stale.union(error.missing)
             else:
                 if len(changed.manifests) >= len(order):
-                    self._orders.pop((repository.repository, tag), None)
+                    self._forget_order((repository.repository, tag))
                 return
+
+    def _forget_order(self, key: tuple[str, str]) -> None:
+        self._places -= len(self._orders.pop(key, ()))
 
     async def _current(self, repository: RegistryRepository, subject: Digest, tag: str) -> Manifest | None:
         current = await _held(repository, tag)

@@ -14,6 +14,7 @@ from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceeds
 from syncer.events import Notice
 from syncer.oci import Digest, Manifest, media_types
 from syncer.oci.referrers import fallback_tag, referrers_index
+from syncer.registry import referrers
 from syncer.registry.capabilities import LIFETIME, Capability
 from tests.support import images
 from tests.support.docker_registry import docker_registry
@@ -341,6 +342,21 @@ async def test_a_list_keeps_the_order_of_the_source() -> None:
         assert registry.manifests[tag] == referrers_index([one.manifest.referrer_descriptor for one in order])
         await repository.push_manifest(images.artifact(subject=SAMPLE.manifest, seed=3).manifest)
         assert [one.digest for one in order] == registry.listed()[:3]
+
+
+async def test_orders_of_lists_take_no_more_memory_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the lists that are never filled the oldest are forgotten, and cost no more than their order."""
+    monkeypatch.setattr(referrers, "_MOST_PLACES", 5)
+    third = images.artifact(subject=SAMPLE.manifest, seed=2)
+    registry = Registry()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        order = [SBOM.digest, SIGNATURE.digest, third.digest]
+        repository.order_referrers(SAMPLE.digest, order)
+        repository.order_referrers(OTHER.digest, order)
+        for artifact in (third, SIGNATURE, SBOM):
+            await repository.push_manifest(artifact.manifest)
+    assert [third.digest, SIGNATURE.digest, SBOM.digest] == registry.listed()
 
 
 async def test_a_list_with_something_of_its_own_is_left_in_its_order() -> None:
