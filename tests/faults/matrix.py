@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from syncer.cli.exits import code_of_report
+from syncer.cli.exits import code_of, code_of_report
 from syncer.errors import Side, SyncerError
 from syncer.events import RunStatus
 from tests.support import images
@@ -308,7 +308,7 @@ async def _outcome(world: World, base: Path, budget: int | None, *, is_rerun: bo
     try:
         report = await world.sync(base, budget=budget, is_rerun=is_rerun)
     except SyncerError as error:
-        return ends(type(error).__name__, 2)
+        return ends(type(error).__name__, int(code_of(error)))
     code = int(code_of_report(report))
     errors = {failure.error for failure in report.failures}
     if report.deferrals:
