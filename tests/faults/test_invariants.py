@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from syncer.telemetry.report import Report
+    from tests.support.faults.injection import Fault
 
 OLD, NEW = images.image(seed="old", layers=1), images.image(seed="new", layers=1)
 SOURCE, TARGET = ("source.example", "app"), ("target.example", "app")
@@ -337,6 +338,25 @@ def done(tmp_path: Path) -> tuple[World, Course]:
     report = world.sync(tmp_path)
     course = Course(since=since, pairs={TARGET: SOURCE}, report=report, finished=world.told(), is_whole=True)
     return world, replace(course, exit_code=code_of_report(report))
+
+
+@pytest.mark.parametrize("fault", [exchanges.TOO_MANY_BARE, exchanges.TOO_MANY_ZERO], ids=lambda fault: fault.name)
+def test_i8_a_registry_that_throttles_a_run_that_is_stopped(fault: Fault, done: tuple[World, Course]) -> None:
+    """A run that is stopped does not wait until a registry can be asked again; one that is not stopped does."""
+    world, course = done
+    assert course.report is not None
+    stopped = replace(course.report, status=RunStatus.INTERRUPTED)
+    Injector(world.internet).at(Step.TAGS, fault, times=None)
+
+    async def leave(world: World) -> None:
+        await send("POST", f"{world.at}/blobs/uploads/", body=b"")
+        await send("GET", f"{world.at}/tags/list")
+
+    left = world.play(leave)
+    assert not list(invariants.sessions(world.internet.history, replace(left, report=stopped)))
+    assert list(invariants.sessions(world.internet.history, replace(left, report=course.report)))
+    long_ago = world.play(leave, lambda _: anyio.sleep(invariants.LONGEST_BACKOFF + 1))
+    assert list(invariants.sessions(world.internet.history, replace(long_ago, report=stopped)))
 
 
 def test_i9_nothing_to_object_to(done: tuple[World, Course]) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 #: Seconds that anybody waits in one go; who is told more comes back after them, or leaves it to another run.
 LONGEST_PAUSE = 300.0
+#: Seconds for which a client leaves alone who wants less than that; and who throttles, and does not say for how long.
+SHORTEST_PAUSE, LONGEST_BACKOFF = 1.0, 9.0
 #: Seconds beyond which a Retry-After is a mistake.
 LONGEST_WISH = 7 * 86_400.0
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
@@ -403,10 +405,15 @@ def _resting(history: History, course: Course) -> set[str]:
     return {
         exchange.site
         for exchange in _exchanges(history, course)
-        if exchange.pause is not None
-        and exchange.is_delivered
-        and (exchange.ended_at or 0.0) + _binding(exchange) > now
+        if exchange.is_delivered and (exchange.ended_at or 0.0) + _rest(exchange) > now
     }
+
+
+def _rest(exchange: Exchange) -> float:
+    """Return the seconds for which a client leaves alone who throttles it, asked for or not."""
+    if exchange.pause is None:
+        return LONGEST_BACKOFF if exchange.status == 429 else 0.0
+    return max(_binding(exchange), SHORTEST_PAUSE)
 
 
 def _given_up(history: History, course: Course) -> set[str]:
