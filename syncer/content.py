@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar, runtime_checkabl
 from syncer.errors import DigestMismatch, SizeMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Self
@@ -165,6 +165,19 @@ class ReferrerLister(Protocol):
             artifact_type: only referrers of this type; empty for all.
             known_tags: every ``sha256-…`` tag of the repository, when the caller has listed its tags;
                 spares the request for a tag of the tag schema that is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class ReferrerKeeper(Protocol):
+    """A target that may have to keep lists of referrers by itself."""
+
+    def order_referrers(self, subject: Digest, order: Sequence[Digest]) -> None:
+        """Take note of the order in which the source lists what refers to ``subject``, before any of it is pushed.
+
+        Referrers arrive in any order. A list that holds nothing else is kept in the source's, so that it is the
+        same list, with the same digest, there and here.
         """
         ...
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from syncer.content import ReferrerLister, is_able
+from syncer.content import ReferrerKeeper, ReferrerLister, is_able
 from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import Flights, run_all
 from syncer.errors import Denied, DigestMismatch, NotFound, Side, SizeExceedsLimit
@@ -297,6 +297,8 @@ class ImageCopier:
             if is_able(self._source, ReferrerLister):
                 with blamed_on(Side.SOURCE):
                     links = await self._source.referrers(subject, known_tags=known)
+                if len(links) > 1 and is_able(self._target, ReferrerKeeper):
+                    self._target.order_referrers(subject, [link.digest for link in links])
                 self.companions_seen.add(fallback_tag(subject))
                 found.extend(_Companion(link=link) for link in links if link.digest not in walk.seen)
             tags = [tag for tag in cosign_tags(subject) if tag in (known or ()) and tag not in walk.tags]

@@ -243,7 +243,7 @@ class LayoutIndex:
             LayoutError: when it is not an image index, or what else is in it is nested too deep.
         """
         try:
-            document = parse_object(raw)
+            document = parse_object(raw, is_rewritten=True)
             entries = document.pop("manifests", None)
             if not isinstance(entries, list):
                 raise LayoutError(f"{where} has no list of manifests", hint="Is this an OCI image layout?")

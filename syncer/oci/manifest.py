@@ -131,18 +131,24 @@ class Manifest:
         )
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes, *, is_rewritten: bool = False) -> dict[str, Any]:
     """Parse a JSON object whose member names are unique at every level, as strictly as others do.
 
     What Python takes besides (UTF-16, a byte order mark, half surrogate pairs as bytes, NaN) registries
-    refuse, and what is written again of it would not be JSON.
+    refuse, and what is written again of it would not be JSON. A number may be of any size (RFC 8259 section 6),
+    as registries have it that do not read it: one that no float can hold comes out as infinite.
+
+    Args:
+        raw: the bytes.
+        is_rewritten: what is read is to be written again, and must have no such number.
 
     Raises:
         MalformedManifest: when it is not JSON (RFC 8259), not an object, nested too deep, ambiguous, or
-            has a number that no float can hold.
+            has a number that could not be written again.
     """
+    numbers: dict[str, Any] = {"parse_float": _finite} if is_rewritten else {"parse_int": _integer}
     try:
-        document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
+        document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number, **numbers)
     except RecursionError:
         raise MalformedManifest("the manifest is nested too deep") from None
     except ValueError as error:
@@ -166,7 +172,17 @@ def _no_number(text: str) -> float:
 
 def _finite(text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else _no_number(text[:40])
+    if not math.isfinite(value):
+        raise MalformedManifest(f"the manifest has a number that cannot be written again: {text[:40]}")
+    return value
+
+
+def _integer(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        # Of more digits than Python converts, lest it take for ever.
+        return float(text)
 
 
 def _effective_media_type(document: Mapping[str, Any], stated: str) -> str:

@@ -56,13 +56,13 @@ def subset(index: Manifest, platforms: Sequence[Platform]) -> Manifest:
 
     Raises:
         NotFound: when one of the platforms has no entry.
-        MalformedManifest: when it is nested too deep to be written again.
+        MalformedManifest: when it is nested too deep to be written again, or has a number that cannot be.
     """
     kept = choose(index, platforms)
     if len(kept) == len(index.manifests):
         return index
     digests = {child.digest for child in kept}
-    document = parse_object(index.raw)
+    document = parse_object(index.raw, is_rewritten=True)
     document["manifests"] = [item for item in document["manifests"] if item["digest"] in digests]
     try:
         raw = json.dumps(document, separators=(",", ":")).encode()

@@ -10,10 +10,13 @@ from syncer.errors import (
     NotFound,
     ProtocolViolation,
     RegistryError,
+    ServerFailure,
     StatusError,
     SyncerError,
+    TransportError,
 )
 from syncer.events import RequestKind
+from syncer.oci import media_types
 from syncer.oci.reference import check_tag
 from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
@@ -32,7 +35,8 @@ async def push(repository: RegistryRepository, manifest: Manifest, tag: str) -> 
     """Write the exact bytes in one PUT, under ``tag`` or else under the digest.
 
     Writing it again is harmless, so a lost answer is simply asked for again; a tag that may not move
-    and holds these very bytes already counts as written.
+    and holds these very bytes already counts as written, and so does what is there after all when no
+    answer ever came, or none but that of something in front of the registry.
 
     Raises:
         NotFound: when content it links to is missing, with the digests in ``missing`` where they are named.
@@ -42,12 +46,18 @@ async def push(repository: RegistryRepository, manifest: Manifest, tag: str) -> 
     reference = check_tag(tag) if tag else manifest.digest
     try:
         reply = await put(repository, manifest, reference)
+        is_listed = "OCI-Subject" in reply.headers
     except ImmutableTag:
         # ECR refuses what is there already, even when it is the same.
         if not await _holds(repository, reference, manifest):
             raise
         return
-    if manifest.subject is not None and "OCI-Subject" not in reply.headers:
+    except (TransportError, ServerFailure):
+        # A proxy that waits for less time than the registry takes says 504 each time, and each time it is done.
+        if not await _is_there(repository, reference, manifest):
+            raise
+        is_listed = repository.client.capabilities.offers(Capability.REFERRERS) is True
+    if manifest.subject is not None and not is_listed:
         # distribution-spec "Pushing Manifests with Subject": without the header the client keeps the list itself.
         await repository.client.fallback_tags.add(repository, manifest.subject.digest, manifest.referrer_descriptor)
 
@@ -115,6 +125,26 @@ async def _is_stored(repository: RegistryRepository, manifest: Manifest, referen
             raise
         return False
     return there == manifest.digest
+
+
+async def _is_there(repository: RegistryRepository, reference: str, manifest: Manifest) -> bool:
+    """Ask once whether what was written, as far as anybody knows, is there; False when that is not to be learned."""
+    client = repository.client
+    call = Call(
+        kind=RequestKind.MANIFEST_HEAD,
+        method="HEAD",
+        url=client.url(f"/v2/{repository.repository}/manifests/{reference}"),
+        asked=repository.asked(reference),
+        scopes=repository.scopes,
+        headers={"Accept": media_types.ACCEPT_MANIFESTS},
+        side=repository.side,
+        tries=1,
+    )
+    try:
+        reply = await client.exchange(call)
+    except (NotFound, RegistryError):
+        return False
+    return reply.headers.get("Docker-Content-Digest", "") == manifest.digest
 
 
 async def _holds(repository: RegistryRepository, reference: str, manifest: Manifest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from syncer.registry.network.urls import redact, with_query
 from syncer.registry.paging import pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from syncer.oci.digest import Digest
     from syncer.registry.call import Reply
@@ -46,6 +47,8 @@ _MOST_REFERRERS = 20_000
 _MOST_PAGES = 1000
 #: How often a list under the tag is written again without what the registry misses.
 _MOST_REPAIRS = 8
+#: Referrers whose places are remembered while their lists are filled, of all lists together.
+_MOST_PLACES = 50_000
 #: A list of this size is parsed and written in a thread, to keep the loop going.
 _CHANGED_ON_LOOP = 128 * 1024
 
@@ -241,6 +244,20 @@ class FallbackTags:
 
     def __init__(self) -> None:
         self._locks: dict[tuple[str, str], tuple[anyio.Lock, int]] = {}
+        #: The places that referrers have in the source's list, by repository and tag.
+        self._orders: OrderedDict[tuple[str, str], dict[str, int]] = OrderedDict()
+        self._places = 0
+
+    def order(self, repository: RegistryRepository, subject: Digest, digests: Sequence[Digest]) -> None:
+        """Keep the list of ``subject`` in the order of ``digests``, where it is kept here and holds nothing else."""
+        if repository.client.capabilities.offers(Capability.REFERRERS):
+            return
+        key = (repository.repository, fallback_tag(subject))
+        self._forget_order(key)
+        self._orders[key] = {digest: at for at, digest in enumerate(digests)}
+        self._places += len(self._orders[key])
+        while self._places > _MOST_PLACES:
+            self._forget_order(next(iter(self._orders)))
 
     async def add(self, repository: RegistryRepository, subject: Digest, referrer: Descriptor) -> None:
         """List ``referrer`` under the tag of ``subject`` (distribution-spec "Referrers Tag Schema").
@@ -282,14 +299,15 @@ class FallbackTags:
     ) -> None:
         """Write the list with ``referrer`` and without what is ``stale``, or what the registry has no longer."""
         added = () if referrer is None else (referrer,)
+        order = self._orders.get((repository.repository, tag), {})
         own = frozenset(one.digest for one in added)
         for is_last in (*[False] * _MOST_REPAIRS, True):
             if current is None:
                 changed = Manifest.parse(referrers_index(added), media_types.OCI_INDEX)
             elif current.size > _CHANGED_ON_LOOP:
-                changed = await anyio.to_thread.run_sync(_changed, current, added, stale)
+                changed = await anyio.to_thread.run_sync(_changed, current, added, stale, order)
             else:
-                changed = _changed(current, added, stale)
+                changed = _changed(current, added, stale, order)
             try:
                 from syncer.registry import manifests  # noqa: PLC0415 - only what is pushed has a list to be kept
 
@@ -301,7 +319,12 @@ class FallbackTags:
                     raise
                 stale = stale.union(error.missing)
             else:
+                if len(changed.manifests) >= len(order):
+                    self._forget_order((repository.repository, tag))
                 return
+
+    def _forget_order(self, key: tuple[str, str]) -> None:
+        self._places -= len(self._orders.pop(key, ()))
 
     async def _current(self, repository: RegistryRepository, subject: Digest, tag: str) -> Manifest | None:
         current = await _held(repository, tag)
@@ -330,17 +353,24 @@ class FallbackTags:
                 self._locks[key] = (lock, users - 1)
 
 
-def _changed(current: Manifest, added: Collection[Descriptor], stale: Collection[str]) -> Manifest:
-    """Return the list with ``added`` at its end and without what is ``stale``; the rest stays as it is.
+def _changed(
+    current: Manifest, added: Collection[Descriptor], stale: Collection[str], order: Mapping[str, int]
+) -> Manifest:
+    """Return the list with ``added`` and without what is ``stale``; the rest stays as it is.
+
+    What is added comes last, but in its place where ``order`` has one for each that is listed.
 
     Raises:
-        MalformedManifest: when it is nested too deep to be written again.
+        MalformedManifest: when it is nested too deep to be written again, or has a number that cannot be.
         SizeExceedsLimit: when it would be over the bounds of an index.
     """
-    document = parse_object(current.raw)
+    document = parse_object(current.raw, is_rewritten=True)
     # Some tools write an empty list as null, or not at all.
     kept = [entry for entry in document.get("manifests") or () if entry["digest"] not in stale]
-    document["manifests"] = [*kept, *(referrer.to_json() for referrer in added)]
+    listed = [*kept, *(referrer.to_json() for referrer in added)]
+    if all(entry["digest"] in order for entry in listed):
+        listed.sort(key=lambda entry: order[entry["digest"]])
+    document["manifests"] = listed
     try:
         raw = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     except (RecursionError, ValueError):

@@ -34,7 +34,7 @@ from syncer.registry.call import Call
 from syncer.registry.capabilities import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from syncer.content import BlobOutcome, BlobSession
@@ -222,6 +222,10 @@ class RegistryRepository:
     ) -> list[Descriptor]:
         """Return what refers to ``digest``; see :func:`referrers.find`."""
         return await referrers.find(self, digest, artifact_type, known_tags)
+
+    def order_referrers(self, subject: Digest, order: Sequence[Digest]) -> None:
+        """Note the order of a list of referrers, should there be one to be kept under a tag."""
+        self._client.fallback_tags.order(self, subject, order)
 
     async def delete_tag(self, tag: str) -> None:
         """Remove the tag and leave the manifest.

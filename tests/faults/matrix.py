@@ -2,7 +2,7 @@
 
 A cell is one sync of a tiny corpus, in virtual time, in which one step goes wrong in one way. It is to
 converge, or to end with the error and the exit code that the cell states. All invariants are judged,
-and after an error a second run, in which nothing goes wrong, has to converge.
+and a second run, in which nothing goes wrong, has to converge after an error, and to write nothing else.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from syncer.cli.exits import code_of_report
-from syncer.errors import SyncerError
+from syncer.cli.exits import code_of, code_of_report
+from syncer.errors import Side, SyncerError
 from syncer.events import RunStatus
 from tests.support import images
 from tests.support.faults.injection import Injector
@@ -64,10 +64,11 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell comes to: the errors' classes (none when it converges), and the exit code."""
+    """What a cell comes to: the errors' classes (none when it converges), the exit code, and who is blamed."""
 
     errors: frozenset[str] = frozenset()
     code: int = 0
+    sides: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __str__(self) -> str:
         return f"{'/'.join(sorted(self.errors))} ({self.code})" if self.code else "converges"
@@ -164,9 +165,12 @@ class World:
         self.internet = Internet()
         self.injector = Injector(self.internet)
         self.source = Model(self.internet, SOURCE, tokens=True, storage=step is Step.STORAGE)
-        self.target = Model(self.internet, TARGET, tokens=True)
+        # What comes from the source is looked at by us: this target would keep anything.
+        is_read = step in (Step.MANIFEST_GET, Step.BLOB_GET, Step.STORAGE)
+        self.target = Model(self.internet, TARGET, tokens=True, believing=is_read)
         self.samples: dict[tuple[str, str], Sample] = {}
         self.more: dict[str, str] = {}
+        self.referrer: Sample | None = None
         shared = images.random_bytes(700, "shared")
         one = images.image(seed="one", layers=1, size=900, shared=[shared])
         match step:
@@ -176,9 +180,19 @@ class World:
                 self._keep("app", "v1", one)
             case Step.MANIFEST_PUT_DIGEST:
                 self._keep("app", "v1", images.index(seed="two", size=500))
+            case Step.MANIFEST_GET:
+                # What the tag was before is still to be had by its digest.
+                self.source.keep("app", images.image(seed="earlier", layers=1))
+                self._keep("app", "v1", one)
             case Step.MOUNT:
                 self._keep("app", "v1", one)
                 self._keep("other", "v1", images.image(seed="other", layers=1, size=600, shared=[shared]))
+            case Step.REFERRERS:
+                self._keep("app", "v1", one)
+                self.referrer = images.artifact(seed="signature", subject=one.manifest)
+                self.source.keep("app", self.referrer)
+                # Where there is no such question, or no answer to it, the tag stands in.
+                self.source.repository("app").list_under_tag(one.manifest, self.referrer.manifest)
             case Step.PATCH | Step.STATUS:
                 self._keep("app", "v1", one)
                 self.more["target"] = "upload: {form: stream}"
@@ -198,6 +212,14 @@ class World:
         text = spec_of({"source": self.source, "target": self.target}, *entries, more=self.more)
         return await synced(self.internet, text, base, budget=budget, is_rerun=is_rerun)
 
+    @property
+    def is_in_step(self) -> bool:
+        """True when nobody has moved a tag of the source away from what the target has."""
+        return all(
+            self.source.repository(name).tags.get(tag) == self.target.repository(name).tags.get(tag)
+            for name, tag in self.samples
+        )
+
     def missing(self) -> list[str]:
         """Return what did not arrive, or not as it was."""
         found = []
@@ -214,7 +236,13 @@ class World:
                 found.append(f"{repository}:{tag} is {digest or 'not there'}, where the source had {values}")
             elif dict(held.below(digest)) != dict(wanted.below(digest)):
                 found.append(f"{repository}:{tag} arrived with other bytes, or not whole")
+            elif not self._has_referrer(repository, digest):
+                found.append(f"{repository}:{tag} arrived without what refers to it")
         return found
+
+    def _has_referrer(self, repository: str, digest: str) -> bool:
+        listed = [entry["digest"] for entry in self.target.repository(repository).referrers(digest)]
+        return self.referrer is None or str(self.referrer.digest) in listed
 
 
 #: The requests of each world when nothing goes wrong.
@@ -262,22 +290,27 @@ async def _play(cell: Cell, base: Path, budget: int) -> Played:
             # After a mount that fails, and a look that does, nobody knows that the blob is there.
             if cell.step not in (Step.MOUNT, Step.BLOB_HEAD):
                 problems += _moved_twice(world)
+            world.injector.stop()
+            if world.is_in_step and (again := await _outcome(world, base, None, is_rerun=True)) != CONVERGES:
+                problems.append(f"the run after it: {again}")
         else:
             world.injector.stop()
             if (again := await _outcome(world, base, None)) != CONVERGES:
                 problems.append(f"the run after it: {again}")
             problems += world.missing()
+    if outcome.sides - {blamed := Side.SOURCE if SOURCE in site else Side.TARGET}:
+        problems.append(f"{'/'.join(sorted(outcome.sides))} is blamed, and it is the {blamed}")
     played = Played(outcome=outcome, problems=[*problems, *world.internet.violations], struck=len(struck))
     played.expect(cell.expected)
     return played
 
 
-async def _outcome(world: World, base: Path, budget: int | None) -> Outcome:
+async def _outcome(world: World, base: Path, budget: int | None, *, is_rerun: bool = False) -> Outcome:
     """Run, and return what came of it."""
     try:
-        report = await world.sync(base, budget=budget)
+        report = await world.sync(base, budget=budget, is_rerun=is_rerun)
     except SyncerError as error:
-        return ends(type(error).__name__, 2)
+        return ends(type(error).__name__, int(code_of(error)))
     return outcome_of(report)
 
 
@@ -286,7 +319,8 @@ def outcome_of(report: Report) -> Outcome:
     errors = {failure.error for failure in report.failures}
     if report.deferrals:
         errors.add("RateLimitReached")
-    return Outcome(frozenset(errors), int(code_of_report(report)))
+    sides = frozenset(failure.side for failure in report.failures)
+    return Outcome(frozenset(errors), int(code_of_report(report)), sides=sides)
 
 
 def _moved_twice(world: World) -> list[str]:

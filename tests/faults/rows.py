@@ -93,8 +93,10 @@ def _connections() -> Iterator[Row]:
     yield from _each([fault.RESET_AT_ONCE], always, times=None, outcome=lost, at=optional)
     # What was done and not heard of is found out by looking.
     found = {**optional, Step.PUT: CONVERGES, Step.PATCH: CONVERGES}
-    yield from _each([fault.CUT_HEADERS], always, times=None, outcome=lost, at=found)
+    yield from _each([fault.CUT_HEADERS, fault.LOST_ANSWER], always, times=None, outcome=lost, at=found)
     yield from _each([fault.RESET_AT_ONCE, fault.CUT_HEADERS], RARE, times=3)
+    # Who answers nothing at all any more is taken not to be there: its status is all that is asked of it then.
+    yield from _each([fault.RESET_AT_ONCE, fault.CUT_HEADERS, fault.LOST_ANSWER], RARE, times=None, outcome=lost)
 
 
 def _throttling() -> Iterator[Row]:
@@ -108,16 +110,22 @@ def _statuses() -> Iterator[Row]:
     """5xx and the other passing answers, once and always."""
     yield from _each([*fault.PASSING, fault.HUGE_ERROR], ALL)
     optional = dict.fromkeys({*OPTIONAL, *RARE}, CONVERGES)
-    yield from _each([fault.UNAVAILABLE], ALL, times=None, outcome=ends("ServerFailure"), at=optional)
+    failed = ends("ServerFailure")
+    yield from _each([fault.UNAVAILABLE], ALL, times=None, outcome=failed, at=optional)
+    # What is there was done, whatever a proxy says; not so an upload: after 500 some registries have thrown it away.
+    unfinished = dict.fromkeys({Step.POST, Step.PATCH}, failed)
+    yield from _each([fault.DONE_BUT_FAILED], ALL, times=None, at=unfinished)
 
 
 def _tokens() -> Iterator[Row]:
     """401 in mid-run and for ever; what a token service may leave out, or get wrong."""
     yield from _each([fault.EXPIRED], ALL)
-    # To a question for referrers, 401 has been seen to mean that there is no such question (reference 1.6).
-    refused = {Step.REFERRERS: CONVERGES}
-    yield from _each([fault.REFUSED], USUAL - {Step.MOUNT}, times=None, outcome=ends("Unauthorized", 8), at=refused)
-    yield from _each([fault.DENIED], USUAL - {Step.MOUNT, Step.REFERRERS}, times=None, outcome=ends("Denied", 8))
+    # To a question for referrers both have been seen to mean that there is no such question (reference 1.6): the tag
+    # stands in.
+    # One that may not be mounted is uploaded.
+    refused = {Step.REFERRERS: CONVERGES, Step.MOUNT: CONVERGES}
+    yield from _each([fault.REFUSED], USUAL, times=None, outcome=ends("Unauthorized", 8), at=refused)
+    yield from _each([fault.DENIED], USUAL, times=None, outcome=ends("Denied", 8), at=refused)
     token = frozenset({Step.TOKEN})
     yield from _each([fault.NO_LIFETIME, fault.NO_TIME, fault.ACCESS_TOKEN], token, times=None)
     yield from _each([fault.NO_TOKEN], token, times=None, outcome=ends("ProtocolViolation"))
@@ -132,8 +140,18 @@ def _bodies() -> Iterator[Row]:
     yield from _each(sizes, BLOBS, times=None, outcome=ends("SizeMismatch", 4))
     yield from _each([fault.FLIPPED, fault.PADDED], BLOBS, times=None, outcome=ends("DigestMismatch", 4))
     yield from _each([fault.TRUNCATED, fault.CHUNKED_SHORT], BLOBS, times=None, outcome=ends("ConnectionFailed"))
+    # What has no digest to be held against is told when it cannot be read; of tags another page is asked for first.
+    unread = {Step.MANIFEST_GET: CONVERGES, Step.TAGS: CONVERGES}
+    for one in (fault.SHORT_DOCUMENT, fault.EXTRA_DOCUMENT, fault.EMPTY_DOCUMENT):
+        # Nothing at all is how some answer who have no referrers API (reference 1.6).
+        absent = {Step.REFERRERS: CONVERGES} if one is fault.EMPTY_DOCUMENT else {}
+        garbled = ends("ProtocolViolation")
+        yield from _each([one], DOCUMENTS, outcome=garbled, at=unread | absent)
+        read = {Step.MANIFEST_GET: ends("DigestMismatch", 4)}
+        yield from _each([one], DOCUMENTS, times=None, outcome=garbled, at=read | absent)
     manifest = frozenset({Step.MANIFEST_GET})
     yield from _each([fault.FLIPPED_MANIFEST], manifest)
+    yield from _each([fault.OF_BEFORE], manifest, times=None)
     yield from _each([fault.FLIPPED_MANIFEST], manifest, times=None, outcome=ends("DigestMismatch", 4))
 
 
@@ -149,6 +167,8 @@ def _refusals() -> Iterator[Row]:
     """404, 405 and 413 with pages of HTML, as proxies have them."""
     there = frozenset({Step.TAGS, Step.MANIFEST_GET, Step.BLOB_GET, Step.POST, Step.PUT, Step.PATCH})
     yield from _each([fault.MISSING_PAGE], there | MANIFEST_PUTS, times=None, outcome=ends("NotFound"))
+    # A tag that the source seems to have lost is read all the same.
+    yield from _each([fault.MISSING_PAGE], frozenset({Step.MANIFEST_HEAD}), times=None)
     asked = frozenset({Step.REFERRERS, Step.MOUNT, Step.STATUS, Step.ABORT})
     yield from _each([fault.MISSING_PAGE], asked, times=None)
     yield from _each([fault.MISSING_PAGE], frozenset({Step.TOKEN}), times=None, outcome=ends("StatusError"))

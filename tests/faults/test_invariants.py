@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import aiohttp
 import anyio
 import pytest
 
@@ -31,20 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from syncer.telemetry.report import Report
-    from tests.support.personalities.registry import Call
+    from tests.support.faults.injection import Fault
 
 OLD, NEW = images.image(seed="old", layers=1), images.image(seed="new", layers=1)
 SOURCE, TARGET = ("source.example", "app"), ("target.example", "app")
 TYPE = {"Content-Type": NEW.manifest.media_type}
-
-
-class Believer(Model):
-    """A registry that stores whatever bytes come, under whatever digest they are said to have."""
-
-    def commit(self, call: Call, digest: str, data: bytes) -> Any:
-        """Look at nothing."""
-        self.repository(call.name).hold_blob(digest, data)
-        return self.created(call, digest)
 
 
 class World:
@@ -53,7 +45,7 @@ class World:
     def __init__(self) -> None:
         self.internet = Internet()
         self.source = Model(self.internet, SOURCE[0], tokens=True)
-        self.target = Believer(self.internet, TARGET[0], trusting=True)
+        self.target = Model(self.internet, TARGET[0], trusting=True, believing=True)
         self.source.keep("app", OLD, "v1")
         self.recorder = Recorder()
 
@@ -244,6 +236,32 @@ def test_i6_more_requests_than_faults_explain() -> None:
     assert found.text.startswith("11 requests")
 
 
+def test_i6_failures_do_not_excuse_each_other() -> None:
+    """However many faults there are, one and the same request is not sent again and again."""
+    world = World()
+    Injector(world.internet).at(Step.TAGS, exchanges.INTERNAL, times=None)
+
+    async def ask(world: World) -> None:
+        for _ in range(invariants.MOST_STRIKES + 3):
+            await send("GET", f"{world.at}/tags/list")
+
+    (found,) = judged(world, replace(world.play(ask), budget=1))
+    assert found.text.startswith(f"asked again after {invariants.MOST_STRIKES} failures")
+
+
+def test_i6_refusals_do_not_excuse_each_other() -> None:
+    """Who is refused with one token after the other, and asks again, is not excused by each of the refusals."""
+    world = World()
+
+    async def ask(world: World) -> None:
+        url = f"{world.internet.origin(SOURCE[0])}/v2/app/tags/list"
+        for number in range(40):
+            await send("GET", url, headers={"Authorization": f"Bearer {number}"})
+
+    (found,) = judged(world, replace(world.play(ask), budget=1))
+    assert found.text.startswith("40 requests, where 1 and 8 for each of 2 faults")
+
+
 def test_i7_memory_and_files_that_grow() -> None:
     """A process that keeps what it should pass on, and what it should close, is over its bound."""
     size, bound = 48 * 1024 * 1024, Footprint(memory=24 * 1024 * 1024, files=20)
@@ -296,6 +314,22 @@ def test_i8_an_upload_that_is_left_open() -> None:
     assert not judged(world, replace(course, is_graceful=False))
 
 
+def test_i8_a_registry_that_is_not_there_any_more() -> None:
+    """Nothing can be deleted where no answer comes any more; a few that are lost are no excuse."""
+    for lost, expected in ((invariants.GIVEN_UP, set()), (invariants.GIVEN_UP - 1, {"I8"})):
+        world = World()
+        Injector(world.internet).at(Step.PATCH, exchanges.RESET_AT_ONCE, times=None)
+
+        async def leave(world: World, lost: int = lost) -> None:
+            opened = await send("POST", f"{world.at}/blobs/uploads/", body=b"")
+            for _ in range(lost):
+                # What is asked by GET, aiohttp asks once more by itself.
+                with pytest.raises(aiohttp.ClientConnectionError):
+                    await send("PATCH", f"{world.internet.origin(TARGET[0])}{opened.headers['Location']}", body=b"1")
+
+        assert invariants_of(judged(world, world.play(leave))) == expected
+
+
 @pytest.fixture
 def done(tmp_path: Path) -> tuple[World, Course]:
     """A run that copied one tag, and its course."""
@@ -304,6 +338,25 @@ def done(tmp_path: Path) -> tuple[World, Course]:
     report = world.sync(tmp_path)
     course = Course(since=since, pairs={TARGET: SOURCE}, report=report, finished=world.told(), is_whole=True)
     return world, replace(course, exit_code=code_of_report(report))
+
+
+@pytest.mark.parametrize("fault", [exchanges.TOO_MANY_BARE, exchanges.TOO_MANY_ZERO], ids=lambda fault: fault.name)
+def test_i8_a_registry_that_throttles_a_run_that_is_stopped(fault: Fault, done: tuple[World, Course]) -> None:
+    """A run that is stopped does not wait until a registry can be asked again; one that is not stopped does."""
+    world, course = done
+    assert course.report is not None
+    stopped = replace(course.report, status=RunStatus.INTERRUPTED)
+    Injector(world.internet).at(Step.TAGS, fault, times=None)
+
+    async def leave(world: World) -> None:
+        await send("POST", f"{world.at}/blobs/uploads/", body=b"")
+        await send("GET", f"{world.at}/tags/list")
+
+    left = world.play(leave)
+    assert not list(invariants.sessions(world.internet.history, replace(left, report=stopped)))
+    assert list(invariants.sessions(world.internet.history, replace(left, report=course.report)))
+    long_ago = world.play(leave, lambda _: anyio.sleep(invariants.LONGEST_BACKOFF + 1))
+    assert list(invariants.sessions(world.internet.history, replace(long_ago, report=stopped)))
 
 
 def test_i9_nothing_to_object_to(done: tuple[World, Course]) -> None:
@@ -338,6 +391,16 @@ def test_i9_an_oversight(done: tuple[World, Course]) -> None:
     world, course = done
     silent = replace(course, finished=[])
     assert ["was overlooked" in violation.text for violation in judged(world, silent)] == [True]
+
+
+def test_i9_a_false_skip(done: tuple[World, Course]) -> None:
+    """A tag is said to have gone from the source, which has it; of one that did go that is true."""
+    world, course = done
+    (told,) = course.finished
+    skipped = replace(course, finished=[replace(told, outcome=TagOutcome.SKIPPED)])
+    assert any("the source has it" in violation.text for violation in judged(world, skipped))
+    world.source.repository("app").untag("v1")
+    assert not any("the source has it" in violation.text for violation in judged(world, skipped))
 
 
 def test_i9_an_exit_code_that_disagrees(done: tuple[World, Course]) -> None:

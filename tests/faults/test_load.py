@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 import tests
-from tests.faults.load import Load
+from tests.faults.load import REPOSITORIES, Load
+from tests.support.faults import exchanges
+from tests.support.faults.injection import Injector
+from tests.support.faults.syncing import synced_between
 from tests.support.faults.virtual_time import virtually
+from tests.support.personalities.history import Step
 
 
 def test_a_budget_is_what_a_sync_without_faults_costs() -> None:
@@ -27,6 +31,20 @@ def test_hundreds_of_tags() -> None:
     outcome = virtually(Load(300).run(0.02, 1))
     assert outcome.is_as_promised, "\n".join([str(outcome), *outcome.violations])
     assert outcome.faults.total() > 50
+
+
+def test_a_registry_that_never_recovers_is_not_tried_as_often_for_every_tag(tmp_path: Path) -> None:
+    """One that answers 503 for ever is tried so often for a whole run, and each tag is reported as failed."""
+    load = Load(80)
+    Injector(load.internet).at(Step.MANIFEST_GET, exchanges.UNAVAILABLE, times=None)
+    entries = [f"name: {name}, from: source/{name}, to: target/{name}" for name in REPOSITORIES]
+    report = virtually(synced_between(load.internet, {"source": load.source, "target": load.target}, entries, tmp_path))
+    tags = {failure.place for failure in report.failures}
+    assert len(tags) == 80
+    struck = sum(bool(seen.fault) for seen in load.internet.seen)
+    # Once for each tag, a hundred times more, and one in five of all that is asked.
+    assert struck <= 80 + 100 + len(load.internet.seen) / 5 + 1
+    assert not load.internet.violations
 
 
 @pytest.mark.torture

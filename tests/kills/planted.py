@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from syncer.engine.blobs import BlobMover
 from syncer.engine.images import ImageCopier
-from syncer.events import RunStatus
+from syncer.engine.repositories import RepositorySync
+from syncer.events import RunStatus, TagOutcome
 from syncer.layout import files
 from syncer.layout.archive_target import ArchiveTarget
 from syncer.layout.journal import Journal
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncer.content import Source, Target
+    from syncer.events import TagFinished
     from syncer.oci.descriptor import Descriptor
+    from syncer.oci.digest import Digest
     from syncer.oci.manifest import Manifest
     from syncer.state.statements import Migration
 
@@ -76,6 +79,18 @@ def told_before_written() -> None:
             append(self, written)
 
     Journal.append = changed  # type: ignore[method-assign]  # that is the defect
+
+
+def noted_before_written() -> None:
+    """A tag is noted to be there before it is written, and at once."""
+    sync = RepositorySync._sync
+
+    async def changed(self: RepositorySync, tag: str) -> tuple[TagFinished, Digest | None]:
+        digest = (await self.pair.source.resolve(tag)).digest
+        await self._record(self._finished(tag, TagOutcome.COPIED, digest=digest), digest)
+        return await sync(self, tag)
+
+    RepositorySync._sync = changed  # type: ignore[method-assign]  # that is the defect
 
 
 def known_before_sent() -> None:

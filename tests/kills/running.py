@@ -130,8 +130,9 @@ class Run(ABC):
                 await fill(old.host, APP, {"moved": self._corpus.old})
         await to_thread.run_sync(shutil.copytree, self._templates / "target", folder / "target")
         roots = [self._templates / "source", *([folder / "target"] if self.target == "target" else [])]
+        # What the state says of an immutable tag is not asked for again: it has to be so.
         entries = (
-            f"name: app, from: source/app, to: {self.target}/{APP}",
+            f"name: app, from: source/app, to: {self.target}/{APP}, tags: {{immutable: [large, multi]}}",
             f"name: other, from: source/other, to: {self.target}/{OTHER}",
         )
         async with AsyncExitStack() as stack:

@@ -79,6 +79,7 @@ async def test_every_failpoint(tmp_path: Path, make: Callable[[], Job]) -> None:
         (planted.archive_in_place, lambda: Copy(PLACES[1])),
         (planted.told_before_written, Serve),
         (planted.known_before_sent, Mirror),
+        (planted.noted_before_written, Mirror),
         (planted.migrated_without_a_transaction, lambda: Migrate(1)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

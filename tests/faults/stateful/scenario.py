@@ -23,7 +23,7 @@ from tests.support.faults.injection import Injector
 from tests.support.faults.model import Model
 from tests.support.faults.syncing import spec_of, synced
 from tests.support.faults.virtual_time import VirtualTimeLoop
-from tests.support.personalities.history import Exchange, nobodys_doing
+from tests.support.personalities.history import Exchange, Step, What, nobodys_doing
 from tests.support.personalities.internet import Internet
 
 if TYPE_CHECKING:
@@ -326,6 +326,8 @@ class _Course:
         self._move = move
         self._injector = scenario.injector
         self._since = len(scenario.internet.history.entries)
+        #: What was written before what belongs to it.
+        self._hasty: list[str] = []
         #: Tags that moved meanwhile, and what they had been.
         self._moved: dict[Item, str | None] = {}
         self.stopped: anyio.Event
@@ -359,7 +361,21 @@ class _Course:
             had = self._scenario.source.repository(move.repository).tags.get(move.tag)
             self._moved[move.repository, move.tag] = had
             self._scenario.source.keep(move.repository, built(move.graph), move.tag)
-        return await self._injector(exchange, request, answer)
+        response = await self._injector(exchange, request, answer)
+        if exchange.step is Step.MANIFEST_PUT_TAG and exchange.site == self._scenario.target.host:
+            self._look_behind(exchange)
+        return response
+
+    def _look_behind(self, exchange: Exchange) -> None:
+        """Look whether all that a tag needs is there when the tag is written, and what refers to it too."""
+        name, tag = exchange.repository, exchange.reference
+        there = self._scenario.target.repository(name)
+        written = self._scenario.internet.history.changes(What.TAG_SET, since=exchange.number)
+        if subject_of(tag) or not any(change.cause == exchange.number for change in written):
+            return
+        needed = self._expected.needs(name, there.tags[tag])
+        held = there.manifests.keys() | there.blobs.keys() | there.tags.keys()
+        self._hasty += [f"{name}:{tag} was written before {one}" for one in sorted(needed - held)]
 
     # ------------------------------------------------------------------ judging
 
@@ -370,7 +386,7 @@ class _Course:
         failed = {(failure.target.partition("/")[2], failure.tag) for failure in report.failures}
         unexpected = sorted(failed - verdict.may)
         wrong = [f"{name}:{tag} is reported as failed, and nothing stood in its way" for name, tag in unexpected]
-        wrong += self._strays(before)
+        wrong += [*self._hasty, *self._strays(before)]
         # What was drained may have done everything all the same; it is not called done for less.
         is_cut = self.stopped.is_set() or (self.draining.has_begun and report.status is RunStatus.INTERRUPTED)
         is_whole = not (is_cut or verdict.is_deferring)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from contextlib import ExitStack
@@ -45,8 +44,8 @@ async def skopeo(*arguments: str) -> None:
 def held(registry: Witness) -> dict[str, bytes]:
     """Return what a registry has on its disk: blobs, links of manifests, layers and tags; no unfinished uploads.
 
-    Of a list of referrers only what is on it counts. Who pushes referrers writes it, one after another as they
-    come, so that its order, and the lists that it has been before, are a matter of chance.
+    Of a list of referrers only the last counts. Who pushes referrers writes it, one after another as they come, so
+    that the lists that it has been before are a matter of chance.
     """
     root = registry.storage / "data/docker/registry/v2"
     files = [path for path in root.rglob("*") if path.is_file() and "_uploads" not in path.parts]
@@ -56,8 +55,7 @@ def held(registry: Witness) -> dict[str, bytes]:
     for digest, tag in lists.items():
         if found.get(f"{tag}/current/link", b"").decode() == f"sha256:{digest}":
             del found[f"{tag}/current/link"]
-            entries = json.loads(found[f"blobs/sha256/{digest[:2]}/{digest}/data"])["manifests"]
-            listed[f"{tag}/listed"] = json.dumps(sorted(entries, key=lambda entry: str(entry["digest"]))).encode()
+            listed[f"{tag}/listed"] = found[f"blobs/sha256/{digest[:2]}/{digest}/data"]
     return {name: data for name, data in found.items() if not any(digest in name for digest in lists)} | listed
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from syncer.errors import ImmutableTag, ProtocolViolation, RateLimitReached, Side
+from syncer.errors import ImmutableTag, ProtocolViolation, RateLimitReached, ServerFailure, Side
 from syncer.oci import Digest
+from syncer.oci.referrers import fallback_tag
 from syncer.registry import RegistrySettings
 from syncer.registry.settings import CreationKind, CreationSettings
+from syncer.registry.traffic.retry import RetryPolicy
 from tests.support import images
 from tests.support.scripted import connected, scripted
 from tests.support.uploading import methods
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 SAMPLE = images.image(seed="sample")
 MANIFEST = SAMPLE.manifest
+TRIES = RetryPolicy().tries
 
 
 def registry(*puts: web.Response, held: bytes = MANIFEST.raw, names_digest: bool = True) -> Handler:
@@ -82,6 +85,49 @@ async def test_another_manifest_under_an_immutable_tag(status: int, code: str, m
         with pytest.raises(ImmutableTag):
             await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "1")
     assert methods(server.lines) == "PUT HEAD"
+
+
+@pytest.mark.parametrize("tag", ["1", ""])
+async def test_what_a_proxy_says_to_have_failed_and_is_there(tag: str) -> None:
+    """A proxy with less patience than the registry says 504 to each try; one look shows that it was done."""
+    handler = registry(*[web.Response(status=504) for _ in range(TRIES)])
+    async with scripted(handler) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, tag)
+    assert methods(server.lines) == "PUT " * TRIES + "HEAD"
+
+
+async def test_what_failed_and_is_not_there() -> None:
+    """Where something else is held, or the look fails too, the failure stands."""
+    for status, held in ((200, images.image(seed="other").manifest.raw), (503, MANIFEST.raw)):
+
+        async def handle(request: web.BaseRequest, status: int = status, held: bytes = held) -> web.StreamResponse:
+            await request.content.read()
+            named = {"Docker-Content-Digest": Digest.of(held)}
+            return web.Response(status=504 if request.method == "PUT" else status, headers=named)
+
+        async with scripted(handle) as server, connected(server.address) as it:
+            with pytest.raises(ServerFailure) as caught:
+                await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "1")
+        assert caught.value.status == 504
+        assert methods(server.lines) == "PUT " * TRIES + "HEAD"
+
+
+async def test_a_referrer_whose_answer_never_came_is_listed() -> None:
+    """Nobody has said that the registry keeps the list itself: it is kept for it."""
+    referrer = images.artifact(subject=MANIFEST).manifest
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.content.read()
+        if not request.path.endswith(referrer.digest):
+            created = {"Docker-Content-Digest": Digest.of(body)}
+            return web.Response(status=201, headers=created) if request.method == "PUT" else web.Response(status=404)
+        named = {"Docker-Content-Digest": referrer.digest}
+        return web.Response(status=504 if request.method == "PUT" else 200, headers=named)
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        await it.client.repository("a", Side.TARGET).push_manifest(referrer)
+    listed = [line for line in server.lines if line.endswith(fallback_tag(MANIFEST.digest))]
+    assert methods(listed) == "GET PUT"
 
 
 async def test_a_registry_that_names_no_digest_is_checked_once() -> None:

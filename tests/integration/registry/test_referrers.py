@@ -14,6 +14,7 @@ from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceeds
 from syncer.events import Notice
 from syncer.oci import Digest, Manifest, media_types
 from syncer.oci.referrers import fallback_tag, referrers_index
+from syncer.registry import referrers
 from syncer.registry.capabilities import LIFETIME, Capability
 from tests.support import images
 from tests.support.docker_registry import docker_registry
@@ -322,6 +323,50 @@ async def test_a_list_without_members_is_added_to(member: dict[str, Any]) -> Non
         await repository.push_manifest(SBOM.manifest)
     assert [SBOM.digest] == registry.listed()
     assert json.loads(registry.manifests[fallback_tag(SAMPLE.digest)])["annotations"] == {"kept": "yes"}
+
+
+async def test_a_list_keeps_the_order_of_the_source() -> None:
+    """Referrers arrive in any order; a list of the same is the same list, byte for byte, as long as it is of them."""
+    third = images.artifact(subject=SAMPLE.manifest, seed=2)
+    order = [SBOM, SIGNATURE, third]
+    registry = Registry()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        repository.order_referrers(SAMPLE.digest, [one.digest for one in order])
+        for artifact in reversed(order):
+            await repository.push_manifest(artifact.manifest)
+        tag = fallback_tag(SAMPLE.digest)
+        assert registry.manifests[tag] == referrers_index([one.manifest.referrer_descriptor for one in order])
+        await repository.push_manifest(images.artifact(subject=SAMPLE.manifest, seed=3).manifest)
+        assert [one.digest for one in order] == registry.listed()[:3]
+
+
+async def test_orders_of_lists_take_no_more_memory_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the lists that are never filled the oldest are forgotten, and cost no more than their order."""
+    monkeypatch.setattr(referrers, "_MOST_PLACES", 5)
+    third = images.artifact(subject=SAMPLE.manifest, seed=2)
+    registry = Registry()
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        order = [SBOM.digest, SIGNATURE.digest, third.digest]
+        repository.order_referrers(SAMPLE.digest, order)
+        repository.order_referrers(OTHER.digest, order)
+        for artifact in (third, SIGNATURE, SBOM):
+            await repository.push_manifest(artifact.manifest)
+    assert [third.digest, SIGNATURE.digest, SBOM.digest] == registry.listed()
+
+
+async def test_a_list_with_something_of_its_own_is_left_in_its_order() -> None:
+    """What somebody else has listed keeps its place, and what comes is put behind it."""
+    own = images.artifact(subject=SAMPLE.manifest, seed=2)
+    registry = Registry()
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([own.manifest.referrer_descriptor])
+    async with scripted(registry.handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        repository.order_referrers(SAMPLE.digest, [SBOM.digest, SIGNATURE.digest])
+        for artifact in (SIGNATURE, SBOM):
+            await repository.push_manifest(artifact.manifest)
+    assert [own.digest, SIGNATURE.digest, SBOM.digest] == registry.listed()
 
 
 async def test_stale_entries_are_dropped() -> None:

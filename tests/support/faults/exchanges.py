@@ -10,6 +10,7 @@ import gzip
 import itertools
 import json
 import socket
+from dataclasses import replace
 from email.utils import formatdate
 from struct import pack
 from typing import TYPE_CHECKING
@@ -369,8 +370,22 @@ FLIPPED = changing("one bit flipped", _flipped)
 PADDED = changing("the second half is zeros", lambda data: _half(data) + bytes(len(data) - len(data) // 2))
 EMPTY = changing("nothing", lambda _: b"")
 FLIPPED_MANIFEST = changing("one bit flipped", _flipped, steps=frozenset({Step.MANIFEST_GET}))
+SHORT_DOCUMENT, EXTRA_DOCUMENT, EMPTY_DOCUMENT = (replace(one, steps=READING - BLOBS) for one in (SHORT, EXTRA, EMPTY))
 WRONG_BYTES = (SHORT, CHUNKED_SHORT, EXTRA, EXTRA_CHUNKED, FLIPPED, PADDED, EMPTY)
 
+
+async def _of_before(struck: Struck) -> web.StreamResponse:
+    """What something in between kept of a tag, under the headers of what the tag is now."""
+    response = await struck.answer()
+    held = _registry(struck).repository(struck.exchange.repository).manifests
+    before = [one for digest, one in held.items() if digest != response.headers.get("Docker-Content-Digest")]
+    if response.status != 200 or ":" in struck.exchange.reference or not before:
+        return response
+    kept = {key: text for key, text in response.headers.items() if key != "Content-Length"}
+    return web.Response(status=200, body=before[0].raw, headers=kept)
+
+
+OF_BEFORE = Fault("the bytes of another manifest", _of_before, frozenset({Step.MANIFEST_GET}))
 PORTAL = answering("200, a log-in page", 200, PAGE, Content_Type="text/html; charset=utf-8")
 NOT_UTF8 = answering(
     "200, not UTF-8", 200, b"\xff\xfe{}\x80" * 50, Content_Type="application/json", steps=READING - BLOBS

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 #: Seconds that anybody waits in one go; who is told more comes back after them, or leaves it to another run.
 LONGEST_PAUSE = 300.0
+#: Seconds for which a client leaves alone who wants less than that; and who throttles, and does not say for how long.
+SHORTEST_PAUSE, LONGEST_BACKOFF = 1.0, 9.0
 #: Seconds beyond which a Retry-After is a mistake.
 LONGEST_WISH = 7 * 86_400.0
 #: Seconds in which a run that was stopped gives up its uploads (syncer.registry.upload.opening.ABORT_DEADLINE).
@@ -35,9 +37,21 @@ TOO_MANY_REQUESTS = 429
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8
+#: How often one and the same request may fail in a run: as often as the policy tries. However many faults there are,
+#: they do not excuse each other. A blob that arrives bit by bit is asked for again while there is headway.
+MOST_STRIKES, MOST_READINGS = 6, 16
+#: Hops of one request; each is a strike where it is the fault that redirects.
+MOST_HOPS = 11
+#: Requests in a row without an answer after which a registry is taken not to be there.
+GIVEN_UP = 6
+#: How often one and the same request may be refused for its token: the one that was shown, and an older one.
+MOST_REFUSALS = 2
 #: Lists of referrers that clients keep under a tag (distribution-spec "Referrers Tag Schema"), and cosign's tags.
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(\..+)?")
 _IN_SESSION = (Step.PATCH, Step.PUT, Step.STATUS)
+_REDIRECTS = (301, 302, 303, 307, 308)
+_NAMELESS = (Step.POST, Step.PATCH, Step.STATUS, Step.ABORT)
+_BLOB_WANTED = re.compile(r"(?:mount|digest)=sha256(?:%3A|:)([0-9a-f]{64})")
 _SUCCESSES = (TagOutcome.COPIED, TagOutcome.IN_SYNC)
 
 
@@ -324,12 +338,46 @@ def requests(history: History, course: Course) -> Iterator[Violation]:
     if course.budget is None:
         return
     made = list(_exchanges(history, course))
-    # Tokens that are taken back, or have run out in a pause, are refused for all that is under way.
-    faults = sum(bool(one.fault) or (one.status == 401 and "Authorization" in one.headers) for one in made)
+    blobs = {digest for one in made for digest in _BLOB_WANTED.findall(one.target)}
+    faults = 0
+    struck: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    for one in made:
+        asked = _asked(one)
+        if one.fault:
+            faults += 1
+            struck[asked] += 1
+            # What opens an upload or adds to it does not say of which blob.
+            most = _most_strikes(one) * (max(1, len(blobs)) if one.step in _NAMELESS else 1)
+            if struck[asked] == most + 1:
+                text = f"asked again after {most} failures: {one}"
+                yield Violation(invariant="I6", text=text, number=one.number)
+        elif one.status == 401 and "Authorization" in one.headers and refused[asked] < MOST_REFUSALS:
+            # Tokens that are taken back, or have run out in a pause, are refused for all that is under way.
+            faults += 1
+            refused[asked] += 1
     allowed = course.budget + faults * LADDER_COST
     if len(made) > allowed:
         text = f"{len(made)} requests, where {course.budget} and {LADDER_COST} for each of {faults} faults are allowed"
         yield Violation(invariant="I6", text=text, number=made[-1].number)
+
+
+def _most_strikes(exchange: Exchange) -> int:
+    if exchange.status == 401 and exchange.is_delivered:
+        return 2 * MOST_REFUSALS
+    if exchange.status in _REDIRECTS:
+        return MOST_HOPS
+    return MOST_READINGS if exchange.step in (Step.BLOB_GET, Step.STORAGE) else MOST_STRIKES
+
+
+def _asked(exchange: Exchange) -> str:
+    """Return what tells a request from others: of an upload its registry gives the number, so that is no part of it."""
+    if exchange.step in (*_IN_SESSION, Step.ABORT):
+        digest = exchange.target.rpartition("digest=")[2] if exchange.step is Step.PUT else ""
+        return f"{exchange.site} {exchange.step} {exchange.repository} {digest}"
+    # A chain of redirects may lead to another address each time.
+    target = exchange.target.partition("?")[0] if exchange.status in _REDIRECTS else exchange.target
+    return f"{exchange.site} {exchange.step} {target}"
 
 
 def sessions(history: History, course: Course) -> Iterator[Violation]:
@@ -353,7 +401,7 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
             # Nothing more is sent there in this run, not even that.
             closed.add(entry.site)
             opened = {name: change for name, change in opened.items() if change.site != entry.site}
-    resting = _resting(history, course)
+    resting = _resting(history, course) | _given_up(history, course)
     for change in opened.values():
         if change.site in resting:
             continue
@@ -364,7 +412,6 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
 def _resting(history: History, course: Course) -> set[str]:
     """Return the sites that still want to be left alone when a run that was stopped has ended: it does not wait.
 
-    Nor does it wait for who comes back a little after a pause, lest all come back at once: a tenth of it, twice.
     A 429 that names no time keeps a client away for as long as it thinks fit, which may be all the time it has.
     """
     if course.report is None or course.report.status is not RunStatus.INTERRUPTED or course.until is not None:
@@ -373,15 +420,25 @@ def _resting(history: History, course: Course) -> set[str]:
     return {
         exchange.site
         for exchange in _exchanges(history, course)
-        if exchange.is_delivered
-        and (
-            (
-                exchange.pause is not None
-                and (exchange.ended_at or 0.0) + _binding(exchange) + 2 * min(1.0, _binding(exchange) / 10) > now
-            )
-            or (exchange.status == TOO_MANY_REQUESTS and (exchange.ended_at or 0.0) + STOPPING > now)
-        )
+        if exchange.is_delivered and (exchange.ended_at or 0.0) + _rest(exchange) > now
     }
+
+
+def _rest(exchange: Exchange) -> float:
+    """Return the seconds for which a client leaves alone who throttles it, asked for or not."""
+    if exchange.pause is None:
+        return LONGEST_BACKOFF if exchange.status == 429 else 0.0
+    pause = max(_binding(exchange), SHORTEST_PAUSE)
+    # Who comes back does so a little later, lest all come back at once.
+    return pause + 2 * min(1.0, pause / 10)
+
+
+def _given_up(history: History, course: Course) -> set[str]:
+    """Return the sites from which no answer came any more in the end: nobody can delete anything there."""
+    missed: Counter[str] = Counter()
+    for exchange in _exchanges(history, course):
+        missed[exchange.site] = 0 if exchange.is_delivered and exchange.status else missed[exchange.site] + 1
+    return {site for site, count in missed.items() if count >= GIVEN_UP}
 
 
 def agreement(history: History, course: Course) -> Iterator[Violation]:
@@ -406,7 +463,7 @@ def agreement(history: History, course: Course) -> Iterator[Violation]:
         elif event.outcome is TagOutcome.FAILED and _was_told(history, course, held, place, event.tag):
             text = f"{tag} is said to have failed, and was written, and the run could know ({event.error})"
             yield Violation(invariant="I9", text=text, number=number)
-    for text in (*inconsistencies(course), *_overlooked(history, course)):
+    for text in (*inconsistencies(course), *_overlooked(history, course), *_falsely_skipped(history, course)):
         yield Violation(invariant="I9", text=text, number=number)
 
 
@@ -465,6 +522,19 @@ def _overlooked(history: History, course: Course) -> Iterator[str]:
             # Where the source has a referrers API, its lists under tags are nothing to copy.
             if (target, tag) not in told and not _REFERRERS_TAG.fullmatch(tag):
                 yield f"{source[0]}/{source[1]}:{tag} was overlooked by a run that calls itself done"
+
+
+def _falsely_skipped(history: History, course: Course) -> Iterator[str]:
+    """Yield the tags that are said to have gone from the source, and were there all the time."""
+    skipped = [event for event in course.finished if event.outcome is TagOutcome.SKIPPED]
+    if not skipped:
+        return
+    dropped = {(one.site, one.repository, one.name) for one in history.changes(What.TAG_DROPPED, since=course.since)}
+    held = held_at(history, course.until)
+    for event in skipped:
+        source = place_of(event.source)
+        if event.tag in held[source].tags and (*source, event.tag) not in dropped:
+            yield f"{event.target}:{event.tag} is said to be skipped, and the source has it"
 
 
 def place_of(name: str) -> Place:

@@ -27,6 +27,8 @@ class Judge:
         self._pairs: dict[Place, Place] = {}
         self._finished: list[TagFinished] = []
         self._heard: Counter[int] = Counter()
+        #: Errors with all that they carry: what is not in the report may be in a log.
+        self._errors: list[str] = []
         self._state = Path(spec.state)
         # A subset of an index is another index, and what is selected is the spec's affair.
         self._is_faithful = not any(entry.platforms for entry in spec.entries)
@@ -35,6 +37,8 @@ class Judge:
 
     def notify(self, event: Event) -> None:
         """Hear an event."""
+        if error := getattr(event, "error", None):
+            self._errors.append(f"{error!r} {vars(error)!r}")
         if isinstance(event, TagFinished):
             self._finished.append(event)
         elif isinstance(event, RequestFinished):
@@ -51,6 +55,7 @@ class Judge:
             budget: requests that it may cost when nothing fails.
         """
         texts = {path.name: path.read_bytes() for path in self._state.parent.glob(f"{self._state.name}*")}
+        texts["an error"] = "\n".join(self._errors).encode(errors="backslashreplace")
         if report is not None:
             texts["the report"] = repr(report.to_json()).encode(errors="backslashreplace")
         course = Course(

@@ -22,7 +22,7 @@ from tests.support.observing import Recorder
 from tests.unit.engine.test_runs import ONE, World, filled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from syncer.plan.records import TagRecord
 
@@ -180,6 +180,33 @@ async def test_a_stop_loses_no_note_of_what_was_done(runs: int) -> None:
     assert told.outcome is (TagOutcome.IN_SYNC if runs > 1 else TagOutcome.COPIED)
     (noted,) = (await journal.tags("target/mirror/app", ["v000"])).values()
     assert noted.outcome is told.outcome
+
+
+@pytest.mark.parametrize("runs", [1, 2], ids=["copied", "in sync"])
+async def test_what_is_noted_is_there_when_it_is_noted(runs: int) -> None:
+    """A kill at whatever instant leaves no note of a tag or of content that the target has not got yet."""
+    world = filled(3)
+    place = world.target
+
+    noted: list[str] = []
+
+    class Strict(MemoryJournal):
+        async def record_tag(self, record: TagRecord) -> None:
+            if record.tag:
+                noted.append(record.tag)
+                repository = record.target.partition("/")[2]
+                assert place.tagged[repository][record.tag] == record.target_digest
+            await super().record_tag(record)
+
+        async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
+            held = place.blobs.get(repository, {}).keys() | place.manifests.get(repository, {}).keys()
+            assert held >= set(digests)
+            await super().record_content(registry, repository, digests)
+
+    for _ in range(runs):
+        world.journal = Strict()
+        await world.run(ONE)
+    assert len(noted) == 3 * runs
 
 
 @pytest.mark.parametrize("slow", ["target", "other"])

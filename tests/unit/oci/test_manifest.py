@@ -159,6 +159,25 @@ def test_what_could_be_read_in_two_ways_is_refused(data: bytes, stated: str, err
         Manifest.parse(data, stated)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 5000, "1" + "0" * 400])
+def test_a_number_that_nobody_reads_may_be_any(number: str) -> None:
+    """Registries take it, and the bytes are passed on as they are; only what is read has to be sound."""
+    data = raw({**image(), "x": 0}).replace(b'"x": 0', f'"x": {number}'.encode())
+    assert number.encode() in data
+    assert Manifest.parse(data).raw == data
+    with pytest.raises(MalformedManifest, match="no valid size"):
+        Manifest.parse(raw(image(layers=[link("x", size=7)])).replace(b'"size": 7', f'"size": {number}'.encode()))
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 5000])
+def test_a_number_that_cannot_be_written_again_is_refused_where_it_would_be(number: str) -> None:
+    """A platform subset is written by us: it must not say Infinity, which is no JSON."""
+    entries = (link(name, platform={"os": "linux", "architecture": name}) for name in ("amd64", "arm64"))
+    data = raw({**index(*entries), "x": 0}).replace(b'"x": 0', f'"x": {number}'.encode())
+    with pytest.raises(MalformedManifest):
+        subset(Manifest.parse(data), [Platform.parse("linux/amd64")])
+
+
 def test_an_index_of_too_many_manifests_is_refused() -> None:
     """The fan-out of an index has a bound."""
     child = {"mediaType": "x", "digest": Digest.of(b""), "size": 0}
