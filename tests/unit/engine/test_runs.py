@@ -423,6 +423,25 @@ async def test_a_list_of_the_tag_schema_that_comes_later_is_read_once() -> None:
     assert not world.source.counts("referrers")
 
 
+async def test_a_list_of_the_tag_schema_that_brings_nothing_is_no_copy() -> None:
+    """What a list names came with the image: the next run reads the list once, and does not report it as copied."""
+    world = filled(1)
+    digest = world.source.tagged["app"]["v000"]
+    world.source.referrers_api = True
+    sbom = images.artifact(subject=world.source.manifests["app"][digest], seed="sbom")
+    world.source.store("app", sbom)
+    listing = Manifest.parse(referrers_index([sbom.manifest.referrer_descriptor]))
+    world.source.manifests["app"][listing.digest] = listing
+    world.source.tagged["app"][fallback_tag(digest)] = listing.digest
+    await world.run(ONE)
+    assert sbom.digest in world.target.manifests["mirror/app"]
+    outcomes = await world.run(ONE)
+    assert {tag: event.outcome for tag, event in outcomes.items()} == {"v000": TagOutcome.IN_SYNC}
+    assert not world.target.counts("put")
+    await world.run(ONE)
+    assert not world.source.counts("referrers")
+
+
 async def test_a_companion_that_cannot_be_brought_is_a_failure() -> None:
     """When a late signature fails to arrive the run says so."""
     world = filled(6)
