@@ -70,7 +70,8 @@ class Document:
 
     def report_at(self, line: int, column: int, path: Path, message: str, hint: str = "") -> None:
         """Note a problem at a place that no path leads to."""
-        self.problems.append(Problem(line=line, column=column, path=spell(_open_part(path)), message=message, hint=hint))
+        told = spell(_open_part(path))
+        self.problems.append(Problem(line=line, column=column, path=told, message=message, hint=hint))
 
     def report_value(self, path: Path, expected: str, message: str, hint: str = "") -> None:
         """Note that the value at ``path`` is not ``expected``.
