@@ -535,6 +535,25 @@ async def test_recheck_leaves_immutable_tags_where_they_are() -> None:
     world.target.assert_closed()
 
 
+@pytest.mark.parametrize("has_content", [True, False], ids=["tag-alone", "emptied"])
+async def test_recheck_brings_immutable_tags_that_are_gone(*, has_content: bool) -> None:
+    """An immutable tag that the target has lost is not called in sync by a recheck, but written again."""
+    world = filled(3)
+    entry = "  - {name: one, from: source/app, to: target/m, tags: {immutable: ['v*']}}\n"
+    await world.run(entry)
+    before = dict(world.target.tagged["m"])
+    del world.target.tagged["m"]["v001"]
+    if not has_content:
+        world.target.tagged["m"].clear()
+        world.target.manifests["m"].clear()
+        world.target.blobs["m"].clear()
+    outcomes = await world.run(entry, recheck=True)
+    gone = {"v001"} if has_content else set(before)
+    assert {tag for tag, event in outcomes.items() if event.outcome is TagOutcome.COPIED} == gone
+    assert world.target.tagged["m"] == before
+    world.target.assert_closed()
+
+
 async def test_a_recheck_asks_about_a_shared_blob_once() -> None:
     """Rechecking forty tags that share a layer asks for that layer once, and sends nothing that is there."""
     world = filled(40)
