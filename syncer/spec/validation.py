@@ -34,6 +34,24 @@ Model = TypeVar("Model", bound=SpecModel)
 
 #: Keys of the spec's language that this version does not read yet.
 PLANNED = frozenset({"semver", "newest", "newer_than", "min_age", "schedule", "prune"})
+#: What other tools call a key, in small letters; the first that is known in its place is meant.
+_CALLED_ELSEWHERE = {
+    "source": ("from",),
+    "src": ("from",),
+    "target": ("to",),
+    "destination": ("to",),
+    "dest": ("to",),
+    "dst": ("to",),
+    "allow": ("include",),
+    "deny": ("exclude",),
+    "creds": ("credentials", "registries"),
+    "auth": ("credentials",),
+    "user": ("username",),
+    "pass": ("password",),
+    "registry": ("host",),
+    "hostname": ("host",),
+    "url": ("host",),
+}
 #: What each error type of pydantic means to who wrote the spec.
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -124,7 +142,9 @@ def _is_unknown(detail: ErrorDetails) -> bool:
 
 def _nearest(path: Path) -> str:
     """Return the key that the unknown one at ``path`` is most like, or nothing."""
-    return next(iter(difflib.get_close_matches(str(path[-1]), _keys(path), n=1)), "")
+    written, keys = str(path[-1]).casefold(), _keys(path)
+    meant = [key for key in _CALLED_ELSEWHERE.get(written, ()) if key in keys]
+    return next(iter([*meant, *difflib.get_close_matches(written, keys, n=1)]), "")
 
 
 def _report(document: Document, detail: ErrorDetails) -> None:
