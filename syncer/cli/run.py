@@ -69,12 +69,15 @@ def run(
             say=speaker(voice),
         )
     )
-    if voice.as_json:
-        print_json(done.to_json())
-    else:
-        render_report(done, console())
-    if report is not None:
-        write_text(report, json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    try:
+        # Before anything is printed: who reads that may be gone.
+        if report is not None:
+            write_text(report, json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    finally:
+        if voice.as_json:
+            print_json(done.to_json())
+        else:
+            render_report(done, console())
     if done.status is RunStatus.INTERRUPTED:
         speaker(voice)(f"stopped; what was done is kept. To go on: syncer run {spec}")
     return code_of_report(done)
