@@ -199,6 +199,14 @@ def test_a_layout_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
     assert f"Serve {tmp_path}; the layout is its repository 'app'" in ran.error
 
 
+def test_a_file_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
+    """A file in place of the folder to serve is called that."""
+    file = tmp_path / "file"
+    file.touch()
+    ran = syncer("registry", "serve", str(file), "--listen", "127.0.0.1:0")
+    assert (ran.code, f"{file} is no folder" in ran.error) == (2, True)
+
+
 def test_a_dir_has_no_tags(syncer: Syncer, tmp_path: Path) -> None:
     """A folder with one image without a tag is not listed as empty."""
     ran = syncer("list-tags", f"dir:{tmp_path}")
