@@ -199,6 +199,12 @@ def test_a_layout_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
     assert f"Serve {tmp_path}; the layout is its repository 'app'" in ran.error
 
 
+def test_a_repository_is_no_registry(syncer: Syncer) -> None:
+    """Who wants the repositories below a name is told how to ask for them."""
+    ran = syncer("list-repos", "registry.example/team")
+    assert (ran.code, "Write registry.example, with --prefix team/" in ran.error) == (2, True)
+
+
 def test_a_file_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
     """A file in place of the folder to serve is called that."""
     file = tmp_path / "file"
