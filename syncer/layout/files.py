@@ -51,6 +51,8 @@ def failure(error: OSError, path: Path, *, needed: int | None = None) -> LayoutE
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return LayoutError(f"{path} may not be accessed: {error.strerror}", hint="Check its owner and mode.")
+    if error.errno == errno.ENOTDIR:
+        return LayoutError(f"there is no {path}: a part of this path is a file", hint="Check the path.")
     return LayoutError(f"{path}: {error.strerror or error}")
 
 

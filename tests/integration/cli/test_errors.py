@@ -205,6 +205,18 @@ def test_a_repository_is_no_registry(syncer: Syncer) -> None:
     assert (ran.code, "Write registry.example, with --prefix team/" in ran.error) == (2, True)
 
 
+def test_a_layout_without_the_tag_or_that_is_a_file(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
+    """Who names a tag that is not there is told how to find those that are; a file is told from a layout."""
+    layout = f"oci:{tmp_path / 'layout'}"
+    with serve("source", {"x:v1": SAMPLE}) as source:
+        assert syncer("copy", f"{source.host}/x:v1", f"{layout}:v1").code == 0
+    ran = syncer("inspect", f"{layout}:v2")
+    assert (ran.code, "there is no v2 in" in ran.error, "list-tags" in ran.error) == (1, True, True)
+    (tmp_path / "file").touch()
+    ran = syncer("inspect", f"oci:{tmp_path / 'file'}")
+    assert (ran.code, "Check the path." in ran.error) == (1, True)
+
+
 def test_a_file_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
     """A file in place of the folder to serve is called that."""
     file = tmp_path / "file"
