@@ -72,6 +72,18 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 _HINTS = {"tuple_type": "Put it in brackets: [{value}]."}
+#: How to write what is missing, or is something else than it should be.
+_SHAPES = {
+    "version": "Write 'version: 1'.",
+    "registries": "Declare each by a name of its own, as in {prod: {host: registry.example.com}}.",
+    "sync": "Write a list, as in [{from: hub/library/alpine, to: prod/mirror/alpine}].",
+    "from": "Write where to read, as in hub/library/alpine.",
+    "to": "Write where to write, as in prod/mirror/alpine.",
+    "tags": "Write {include: [...]}, with exclude and immutable where they are wanted.",
+    "credentials": "Write the keys username and password below it, or token.",
+    "limits": "Write {connections: 8}, or another of its keys.",
+    "tls": "Write {ca: FILE}, or another of its keys.",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,14 +168,21 @@ def _report(document: Document, detail: ErrorDetails) -> None:
     if _is_unknown(detail):
         _unknown_key(document, path)
     elif kind == "missing":
-        document.report(path, f"the key {str(path[-1])!r} is missing")
+        document.report(path, f"the key {str(path[-1])!r} is missing", _shape(path))
     elif kind == "spec_value":
         document.report_value(path, context["expected"], context["message"], context["hint"])
     else:
         expected = _EXPECTED.get(kind, "something else").format(**context)
         shown = _kind(value) if not isinstance(value, str) or is_secret(path) else repr(value[:80])
         hint = _HINTS.get(kind, "").format(value=value) if isinstance(value, str) and not is_secret(path) else ""
-        document.report_value(path, expected, f"expected {expected}, not {shown}", hint)
+        document.report_value(path, expected, f"expected {expected}, not {shown}", hint or _shape(path))
+
+
+def _shape(path: Path) -> str:
+    """Return how to write the value at ``path``, where there is something to say of it."""
+    # registries.NAME is called what its owner likes.
+    is_name = path[:-1] == ("registries",)
+    return "" if is_name or not path else _SHAPES.get(str(path[-1]), "")
 
 
 def is_secret(path: Path) -> bool:
