@@ -113,7 +113,12 @@ class Opened:
             if not path:
                 raise InvalidReference(f"invalid registry {text!r}: the path is empty", hint="Write oci:PATH.")
             return await self._stack.enter_async_context(layout_tree(Path(path)))
-        host = check_host(text.removeprefix("docker://").rstrip("/"))
+        name, slash, rest = text.removeprefix("docker://").rstrip("/").partition("/")
+        if slash and "://" not in text.removeprefix("docker://"):
+            raise InvalidReference(
+                f"{text[:200]!r} is more than a registry", hint=f"Write {name}, with --prefix {rest}/ for a part of it."
+            )
+        host = check_host(name + slash + rest)
         (await self._rules()).check(host)
         client = await self.client(host, reach)
         return client.catalog(Side.SOURCE)

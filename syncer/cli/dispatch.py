@@ -55,7 +55,20 @@ _ELSEWHERE = {
     "--multi-arch": "All platforms are copied by default; choose some with --platform linux/amd64, once for each.",
     "--preserve-digests": "There is nothing to ask for: digests never change, unless --platform chooses some.",
     "--retry-times": "There is nothing to ask for: what fails in passing is tried again, within bounds.",
+    "--debug": "Add --log-level debug after the command.",
     "--image-parallel-copies": "There is nothing to ask for: Syncer finds its own pace.",
+}
+#: What other tools call a command.
+_CALLED_ELSEWHERE = {
+    "sync": "run SPEC",
+    "once": "run SPEC",
+    "check": "plan SPEC --detailed-exitcode",
+    "cp": "copy SRC DST",
+    "ls": "list-tags REPO",
+    "tags": "list-tags REPO",
+    "catalog": "list-repos REGISTRY",
+    "digest": "manifest-digest REF",
+    "rm": "delete REF",
 }
 
 
@@ -124,10 +137,13 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> Usage
     advice = _ELSEWHERE.get("-p" if option == "--password" and path.endswith("login") else option)
     if advice and message.startswith("no such option"):
         return UsageError(f"'{path}' has no option {option}", hint=_of_sides(advice, option, path))
-    if option and path == "syncer":
+    if option and path == "syncer" and message.startswith("no such option"):
         return UsageError(message, hint=f"Options come after the command: syncer COMMAND {option} …")
     words = [word for word in arguments if not word.startswith("-")][:2]
-    return UsageError(message, hint=_nearest(words) or f"See '{path} --help'.")
+    if near := _nearest(words):
+        # What is meant is said once, by us, who know what it is called elsewhere, too.
+        message = message.partition(". Did you mean")[0].rstrip(".")
+    return UsageError(message, hint=near or f"See '{path} --help'.")
 
 
 def _of_sides(advice: str, option: str, path: str) -> str:
@@ -143,6 +159,8 @@ def _nearest(words: list[str]) -> str:
     known = {command.words[0] for command in COMMANDS}
     if not words or words[0] in known:
         return ""
+    if words[0] in _CALLED_ELSEWHERE:
+        return f"It is called 'syncer {_CALLED_ELSEWHERE[words[0]]}' here; 'syncer --help' lists the commands."
     near = difflib.get_close_matches(words[0], known, n=1)
     return f"Did you mean 'syncer {near[0]}'? 'syncer --help' lists the commands." if near else ""
 

@@ -61,5 +61,7 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else UsageError
-        raise kind(f"{path} cannot be written: {error.strerror or error}", hint="Check the directory.") from None
+        message = f"{path} cannot be written: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull(message, hint="Free space, or name a file elsewhere.") from None
+        raise UsageError(message, hint="Check the directory.") from None

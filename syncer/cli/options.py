@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
+from syncer.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -69,6 +71,22 @@ class ReachOptions:
     key: str = ""
     insecure: bool = False
     trusted_hosts: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, as a spec that says so is refused.
+
+        Raises:
+            UsageError: when certificates are spoken of where there are none, or where any will do.
+        """
+        if self.plain_http and (self.ca or self.cert or self.key or self.insecure):
+            raise UsageError(
+                "without TLS there is no certificate to check or to show",
+                hint="Leave out --plain-http, or --ca, --cert, --key and --insecure (--src-…, --dest-… in a copy).",
+            )
+        if self.insecure and self.ca:
+            raise UsageError(
+                "--insecure takes any certificate, whatever --ca says", hint="Keep --ca (--src-…, --dest-… in a copy)."
+            )
 
     def reach(self) -> Reach:
         """Return the same for :mod:`syncer.app`.

@@ -91,13 +91,16 @@ def run(
 
 
 def _tell(report: Report, voice: Voice, file: Path | None) -> None:
-    """Print a report, and write it to ``file``."""
-    if voice.as_json:
-        sys.stdout.writelines(report.to_text())
-    else:
-        render_report(report, console())
-    if file is not None:
-        write_parts(file, report.to_text())
+    """Write a report to ``file``, and print it."""
+    try:
+        # Before anything is printed: who reads that may be gone.
+        if file is not None:
+            write_parts(file, report.to_text())
+    finally:
+        if voice.as_json:
+            sys.stdout.writelines(report.to_text())
+        else:
+            render_report(report, console())
 
 
 def _report_so_far(report: Report, voice: Voice, file: Path | None) -> None:

@@ -104,11 +104,13 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def check_tree(folder: Path) -> None:
-    """Refuse a folder that is one layout: as a tree it would be served without anything in it.
+    """Refuse what is no folder, and one that is a layout: as a tree it would be served without anything in it.
 
     Raises:
-        UsageError: when ``folder`` itself is an OCI image layout.
+        UsageError: when ``folder`` itself is an OCI image layout, or no folder.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is no folder", hint="Name a folder; it is made if it is not there.")
     if (folder / "oci-layout").is_file():
         raise UsageError(
             f"{folder} is one OCI image layout, not a tree of them",

@@ -205,7 +205,9 @@ class ImageCopier:
         await self._settle([top.digest, *walk.fresh])
 
     async def copy_companions(self, digest: Digest) -> int:
-        """Copy what is listed as referring to ``digest``, which the target has already; return how many there are.
+        """Copy what is listed as referring to ``digest``, which the target has already.
+
+        Returns how much there is, and nothing where the target had all of it.
 
         Cosign's tags of ``digest`` itself are tags like any other, and left to who syncs tags.
         """
@@ -214,7 +216,7 @@ class ImageCopier:
         listed = [companion for companion in await self._find_companions([digest], walk) if companion.link]
         await self._copy_companions(listed, walk)
         await self._settle(walk.fresh)
-        return walk.referrers
+        return walk.referrers if walk.fresh else 0
 
     async def _settle(self, manifests: Collection[Digest]) -> None:
         """Remember that the manifests are in the target, and what refers to them too.

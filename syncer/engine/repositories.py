@@ -106,10 +106,13 @@ class RepositorySync:
         """Observe ``tag``; return the source's digest beside the action, where it is known."""
         pair = self.pair
         immutable = pair.selection.is_immutable(tag)
-        if immutable and (settled := (await self._settled([tag])).get(tag)):
+        settled = (await self._settled([tag])).get(tag) if immutable else None
+        if settled is not None and not pair.options.recheck:
             return self._immutable(tag, settled)
         recorded = self._believed.pop(tag, None)
         found = await self._resolve_target(tag) if recorded is None else None
+        if settled is not None and found is not None:
+            return self._immutable(tag, settled)
         if recorded is None and found is None and not exact:
             action = Action(
                 kind=ActionKind.COPY,

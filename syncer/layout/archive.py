@@ -191,7 +191,9 @@ class ArchiveSource(Archive):
                     while (member := file.next_of(tar)) is not None:
                         self._note(member, documents)
             except tarfile.TarError as error:
-                raise LayoutError(f"{self.path} is damaged: {error}", hint="Copy or write it again.") from error
+                raise LayoutError(
+                    f"{self.path} is damaged, or no tar file: {error}", hint="Copy or write it again."
+                ) from error
         return documents
 
     def _note(self, member: tarfile.TarInfo, documents: dict[str, bytes]) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What the kernel says of a link where O_NOFOLLOW forbids one.
 _LINKS = frozenset({errno.ELOOP, errno.ENOTDIR})
+#: What helps when something is in the way of a directory that is to be made.
+_ELSEWHERE = "Name a path in a directory, or one that is not there yet."
 #: Buffers that one writev takes (IOV_MAX is 1024 on Linux).
 _MAX_BUFFERS = 512
 
@@ -51,13 +53,14 @@ def failure(error: OSError, path: Path, *, needed: int | None = None) -> LayoutE
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return LayoutError(f"{path} may not be accessed: {error.strerror}", hint="Check its owner and mode.")
-    if error.errno == errno.ENOTDIR and (blocked := _blocked(path)) is not None:
-        return blocked
+    if error.errno == errno.ENOTDIR:
+        missing = LayoutError(f"there is no {path}: a part of this path is a file", hint="Check the path.")
+        return _blocked(path, "Check the path.") or missing
     return LayoutError(f"{path}: {error.strerror or error}")
 
 
-def _blocked(path: Path) -> LayoutError | None:
-    """Return the error for a directory that cannot be at ``path``, as something else is there or on the way to it."""
+def _blocked(path: Path, hint: str) -> LayoutError | None:
+    """Return the error, with ``hint``, for a directory that cannot be at ``path``, as something else is there or on the way to it."""
     for place in (path, *path.parents):
         try:
             mode = place.stat().st_mode
@@ -69,8 +72,8 @@ def _blocked(path: Path) -> LayoutError | None:
         kind = "a device" if is_device else "a file" if stat.S_ISREG(mode) else "a pipe or socket"
         what = f"{place} is {kind}, and was expected to be a directory"
         return LayoutError(
-            what if place == path else f"{path} cannot be made: {what}",
-            hint="Name a path in a directory, or one that is not there yet.",
+            what if place == path else f"there can be no {path}: {what}",
+            hint=hint,
         )
     return None
 
@@ -187,7 +190,7 @@ def make_directory(path: Path, *, durable: bool) -> None:
     """
     if path.is_dir():
         return
-    if (blocked := _blocked(path)) is not None:
+    if (blocked := _blocked(path, _ELSEWHERE)) is not None:
         raise blocked
     make_directory(path.parent, durable=durable)
     with reported(path):

@@ -84,7 +84,8 @@ def find_manifest(index: LayoutIndex, reference: str, read: Callable[[Digest], b
             manifest = recognise(read(digest), digest)
             if manifest is not None:
                 return manifest
-    raise NotFound(f"there is no {reference} in {where}")
+    hint = "Check the digest." if ":" in reference else "'syncer list-tags' lists the tags it has."
+    raise NotFound(f"there is no {reference} in {where}", hint=hint)
 
 
 def _only_image(index: LayoutIndex, read: Callable[[Digest], bytes], where: object) -> Manifest:

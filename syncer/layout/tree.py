@@ -134,7 +134,7 @@ class LayoutTree:
 
     def _walk(self, prefix: str) -> Iterator[str]:
         if not self.root.is_dir():
-            raise NotFound(f"there is no layout tree at {self.root}")
+            raise NotFound(f"there is no layout tree at {self.root}", hint="Check the path.")
         # "a-b" sorts before "a/b", which is not the order of directories: a name and the names below it
         # ("a", "a/") are two entries of one heap.
         pending = list(self._below("", prefix))

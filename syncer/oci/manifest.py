@@ -106,15 +106,16 @@ class Manifest:
         """
         if len(raw) > MAX_MANIFEST_SIZE:
             raise SizeExceedsLimit(f"the manifest is {len(raw)} bytes long; the limit is {MAX_MANIFEST_SIZE}")
-        if digest is not None and not digest.matches(raw):
-            raise DigestMismatch(f"the manifest hashes to {Digest.of(raw, digest.algorithm)}, not to {digest}")
-        digest = digest or Digest.of(raw)
         stated = media_types.bare(media_type)
+        # Before the digest, which covers the payload of its signatures, and not the bytes.
         if stated in media_types.SCHEMA1_TYPES:
             raise UnsupportedMediaType(
                 "Docker schema 1 manifests cannot be copied bit by bit",
                 hint="Push the image again with a current tool, or exclude the tag.",
             )
+        if digest is not None and not digest.matches(raw):
+            raise DigestMismatch(f"the manifest hashes to {Digest.of(raw, digest.algorithm)}, not to {digest}")
+        digest = digest or Digest.of(raw)
         document = parse_object(raw)
         refuse_lookalikes(document, _MEMBERS, where="the manifest")
         effective = _effective_media_type(document, stated)

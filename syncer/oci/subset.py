@@ -39,7 +39,7 @@ def choose(index: Manifest, platforms: Sequence[Platform]) -> tuple[Descriptor, 
         offered = sorted({str(c.platform) for c in index.manifests if c.platform and not c.platform.is_unknown})
         raise NotFound(
             f"the index has no manifest for {', '.join(missing)}; it has {', '.join(offered) or 'no platforms'}",
-            hint="Change 'platforms' of the entry, or exclude the tag.",
+            hint="Choose among these, with 'platforms' of the entry or --platform; or exclude the tag.",
         )
     chosen: set[Digest] = {
         child.digest

@@ -41,6 +41,16 @@ _GZIP = b"\x1f\x8b"
 _MOST_ERRORS = 200
 _LONGEST_TEXT = 300
 _QUOTA = re.compile(r"quota|storage limit|out of (?:space|storage)|no space left|insufficient storage", re.IGNORECASE)
+#: What docker-registry says with a 500: the disk below it is full.
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+#: Errors of a registry's own file system, by their number on Linux, in the words of strerror(3).
+_OF_DISK = {
+    5: "input/output error",
+    13: "permission denied",
+    28: "no space left on device",
+    30: "read-only file system",
+    122: "disk quota exceeded",
+}
 _IMMUTABLE = re.compile(r"immutab|cannot be overwritten|tag.{0,80}already exists", re.IGNORECASE)
 _UNKNOWN_BLOB = re.compile(r"unknown blob|blob unknown|blob not found|missing blob", re.IGNORECASE)
 #: What Go's and nginx's servers say on a TLS port.
@@ -99,7 +109,7 @@ def parse_error_body(body: bytes) -> ErrorBody:
         if isinstance(code, str) and code:
             codes.append(_shown(code, 64))
         message = _shown(error.get("message"))
-        detail = _shown(error.get("detail"))
+        detail = _shown(error.get("detail")) or _of_disk(error.get("detail"))
         texts.append(f"{message} ({detail})" if message and detail else message or detail)
         if (digest := _digest(error.get("detail"))) is not None:
             digests.append(digest)
@@ -107,6 +117,13 @@ def parse_error_body(body: bytes) -> ErrorBody:
     return ErrorBody(
         codes=tuple(dict.fromkeys(codes)), text=text[:_LONGEST_TEXT], digests=tuple(dict.fromkeys(digests))
     )
+
+
+def _of_disk(detail: Any) -> str:
+    """Return what ailed the file system of a docker-registry, whose detail is the error of its storage driver."""
+    enclosed = detail.get("Enclosed") if isinstance(detail, dict) else None
+    number = enclosed.get("Err") if isinstance(enclosed, dict) else None
+    return _OF_DISK.get(number, "") if isinstance(number, int) else ""
 
 
 def _unpacked(body: bytes) -> bytes:
@@ -278,12 +295,13 @@ def _kind(status: int, parsed: ErrorBody) -> tuple[type[StatusError], str]:
     immutable = "TAG_INVALID" in parsed.codes or "TAGIMMUTABLE" in "".join(parsed.codes).upper()
     if status in (400, 403, 409, 412) and (_IMMUTABLE.search(parsed.text) or (immutable and status != 403)):  # noqa: PLR2004 - Forbidden
         return ImmutableTag, "The registry keeps this tag as it is; list it under 'immutable', or lift the rule there."
-    if status in (402, 507) or (status in (400, 403, 413) and _QUOTA.search(parsed.text)):
+    said_full = _FULL if status == 500 else _QUOTA if status in (400, 403, 413) else None  # noqa: PLR2004 - Internal Server Error
+    if status in (402, 507) or (said_full is not None and said_full.search(parsed.text)):
         return QuotaExceeded, "Free space in the registry, or raise its quota."
     if status == TOO_MANY_REQUESTS or "TOOMANYREQUESTS" in parsed.codes:
         return RateLimited, "Lower 'limits' for this registry, or try later."
     if status in _KINDS:
         return _KINDS[status]
     if status in PASSING_STATUSES or status > 500:  # noqa: PLR2004 - 501 is decided above
-        return ServerFailure, ""
+        return ServerFailure, "The log of the registry, or of the proxy before it, tells why."
     return StatusError, ""

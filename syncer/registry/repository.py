@@ -21,6 +21,7 @@ from syncer.errors import (
     StatusError,
     TransportError,
     Unsupported,
+    UnsupportedMediaType,
 )
 from syncer.events import RequestKind
 from syncer.oci import media_types
@@ -139,7 +140,8 @@ class RegistryRepository:
             try:
                 manifest = await _parse(reply, digest)
             except ContentError as error:
-                if digest is None and (named := _other_digest(reply)) is not None:
+                is_known = isinstance(error, UnsupportedMediaType)
+                if digest is None and not is_known and (named := _other_digest(reply)) is not None:
                     # What cannot be read may be what it is not.
                     return await self._settled(reference, named, Digest.of(reply.body))
                 error.side = self.side

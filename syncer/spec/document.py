@@ -35,6 +35,8 @@ MAX_DEPTH = 32
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
+#: The keys under ``credentials`` that may be told; any other may be a password whose colon or quote was forgotten.
+_KNOWN_TO_ALL = frozenset({"username", "password", "token"})
 #: What a YAML escape can make and no file, request or state can hold.
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -68,7 +70,8 @@ class Document:
 
     def report_at(self, line: int, column: int, path: Path, message: str, hint: str = "") -> None:
         """Note a problem at a place that no path leads to."""
-        self.problems.append(Problem(line=line, column=column, path=spell(path), message=message, hint=hint))
+        told = spell(_open_part(path))
+        self.problems.append(Problem(line=line, column=column, path=told, message=message, hint=hint))
 
     def report_value(self, path: Path, expected: str, message: str, hint: str = "") -> None:
         """Note that the value at ``path`` is not ``expected``.
@@ -238,6 +241,15 @@ class _Reader:
     def _fatal(self, node: Node, message: str) -> SpecError:
         line, column = _start(node)
         return SpecError(message, file=self._document.file, line=line, column=column)
+
+
+def _open_part(path: Path) -> Path:
+    """Return ``path`` as far as it may be told: no key that may be a secret is in it."""
+    for index, part in enumerate(path):
+        is_key_told = part == "credentials" and path[index + 1 : index + 2] and path[index + 1] in _KNOWN_TO_ALL
+        if part == "credentials" or (part == "proxy" and path[0] == "registries"):
+            return path[: index + 2 if is_key_told else index + 1]
+    return path
 
 
 def _start(node: Node) -> tuple[int, int]:

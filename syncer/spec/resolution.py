@@ -181,6 +181,10 @@ class _Resolution:
         if not self._is_possible((*path, "to"), source, target):
             return None
         defaults, tags = self._parts.defaults, model.tags
+        selection = TagSelection(include=tags.include or (), exclude=tags.exclude, immutable=tags.immutable)
+        if selection.literal_tags() == ():
+            message = "every tag that is included is excluded again"
+            self._document.report((*path, "tags", "exclude"), message, "Name a tag in one of them only.", at_key=True)
         return SyncEntry(
             # Out of the environment may come bytes that are no text.
             name=printable(model.name or model.source),
@@ -188,7 +192,7 @@ class _Resolution:
             source=source,
             target_registry=target_registry,
             target=target,
-            tags=TagSelection(include=tags.include or (), exclude=tags.exclude, immutable=tags.immutable),
+            tags=selection,
             platforms=defaults.platforms if model.platforms is None else model.platforms,
             referrers=defaults.referrers if model.referrers is None else model.referrers,
             sole_writer=defaults.sole_writer if model.sole_writer is None else model.sole_writer,

@@ -36,6 +36,24 @@ Model = TypeVar("Model", bound=SpecModel)
 
 #: Keys of the spec's language that this version does not read yet.
 PLANNED = frozenset({"semver", "newest", "newer_than", "min_age", "schedule", "prune"})
+#: What other tools call a key, in small letters; the first that is known in its place is meant.
+_CALLED_ELSEWHERE = {
+    "source": ("from",),
+    "src": ("from",),
+    "target": ("to",),
+    "destination": ("to",),
+    "dest": ("to",),
+    "dst": ("to",),
+    "allow": ("include",),
+    "deny": ("exclude",),
+    "creds": ("credentials", "registries"),
+    "auth": ("credentials",),
+    "user": ("username",),
+    "pass": ("password",),
+    "registry": ("host",),
+    "hostname": ("host",),
+    "url": ("host",),
+}
 #: What each error type of pydantic means to who wrote the spec.
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -58,6 +76,18 @@ _EXPECTED = {
 #: The variable by which pydantic is told to look for no plug-ins.
 _NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 _HINTS = {"tuple_type": "Put it in brackets: [{value}]."}
+#: How to write what is missing, or is something else than it should be.
+_SHAPES = {
+    "version": "Write 'version: 1'.",
+    "registries": "Declare each by a name of its own, as in {prod: {host: registry.example.com}}.",
+    "sync": "Write a list, as in [{from: hub/library/alpine, to: prod/mirror/alpine}].",
+    "from": "Write where to read, as in hub/library/alpine.",
+    "to": "Write where to write, as in prod/mirror/alpine.",
+    "tags": "Write {include: [...]}, with exclude and immutable where they are wanted.",
+    "credentials": "Write the keys username and password below it, or token.",
+    "limits": "Write {connections: 8}, or another of its keys.",
+    "tls": "Write {ca: FILE}, or another of its keys.",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -146,7 +176,9 @@ def _is_unknown(detail: ErrorDetails) -> bool:
 
 def _nearest(path: Path) -> str:
     """Return the key that the unknown one at ``path`` is most like, or nothing."""
-    return next(iter(difflib.get_close_matches(str(path[-1]), _keys(path), n=1)), "")
+    written, keys = str(path[-1]).casefold(), _keys(path)
+    meant = [key for key in _CALLED_ELSEWHERE.get(written, ()) if key in keys]
+    return next(iter([*meant, *difflib.get_close_matches(written, keys, n=1)]), "")
 
 
 def _report(document: Document, detail: ErrorDetails) -> None:
@@ -158,14 +190,21 @@ def _report(document: Document, detail: ErrorDetails) -> None:
     if _is_unknown(detail):
         _unknown_key(document, path)
     elif kind == "missing":
-        document.report(path, f"the key {str(path[-1])!r} is missing")
+        document.report(path, f"the key {str(path[-1])!r} is missing", _shape(path))
     elif kind == "spec_value":
         document.report_value(path, context["expected"], context["message"], context["hint"])
     else:
         expected = _EXPECTED.get(kind, "something else").format(**context)
         shown = _kind(value) if not isinstance(value, str) or is_secret(path) else repr(value[:80])
         hint = _HINTS.get(kind, "").format(value=value) if isinstance(value, str) and not is_secret(path) else ""
-        document.report_value(path, expected, f"expected {expected}, not {shown}", hint)
+        document.report_value(path, expected, f"expected {expected}, not {shown}", hint or _shape(path))
+
+
+def _shape(path: Path) -> str:
+    """Return how to write the value at ``path``, where there is something to say of it."""
+    # registries.NAME is called what its owner likes.
+    is_name = path[:-1] == ("registries",)
+    return "" if is_name or not path else _SHAPES.get(str(path[-1]), "")
 
 
 def is_secret(path: Path) -> bool:

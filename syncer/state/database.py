@@ -360,6 +360,11 @@ def _prepare_reading(path: Path) -> tuple[Prepared, str]:
             raise StateError(
                 f"there is no state file {path}", hint="Name the one the spec names, or run 'syncer run' first."
             )
+        if not os.access(path, os.R_OK):
+            raise StateError(
+                f"the state file {path} may not be read",
+                hint="Its owner alone can, as it names what is private; run this as the user who runs Syncer.",
+            )
         uri = f"{path.as_uri()}?mode=ro"
         try:
             _check_readable(path, uri)

@@ -44,6 +44,8 @@ class Progress:
     """How far something is: a repository, or the whole run. Bytes are those of blobs."""
 
     tags_known: int = 0
+    #: Of those, the ones that were announced by a list.
+    tags_listed: int = field(default=0, compare=False)
     tags_done: int = 0
     blobs_known: int = 0
     blobs_done: int = 0
@@ -120,8 +122,10 @@ class Tally:
         self._at(event.target).tasks += 1
 
     def _repository_listed(self, event: RepositoryListed) -> None:
-        self.total.tags_known += event.selected
-        self._at(event.target).progress.tags_known += event.selected
+        for progress in (self.total, self._at(event.target).progress):
+            progress.tags_listed += event.selected
+            # Some may be done already: a list is announced at its end.
+            progress.tags_known = max(progress.tags_listed, progress.tags_done)
 
     def _repository_finished(self, event: RepositoryFinished) -> None:
         self.repositories_finished += 1

@@ -113,7 +113,7 @@ def parse_document(raw: bytes, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CredentialsError(
             f"{name} is not a JSON object{place}",
-            hint='Correct it, or log in again; it looks like {"auths": {"registry.example.com": {"auth": "…"}}}.',
+            hint="Correct it, or log in again; docs/authentication.md shows what it looks like.",
         )
     return document
 

@@ -35,6 +35,13 @@ WANTS_TLS = "If it wants TLS, remove 'plain_http: true', or give --no-plain-http
 WANTS_PLAIN = "If it serves plain HTTP, set 'plain_http: true', or give --plain-http (--src-…, --dest-… in a copy)."
 #: What OpenSSL says when the other side does not speak TLS at all.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
+_NAME_AUTHORITY = "Name the authority that signed it: 'tls: {ca: FILE}' in the spec, --ca FILE, or a file in certs.d."
+#: What to do about a certificate that no authority makes good, by what OpenSSL says of it.
+_UNTRUSTED = {
+    "has expired": "It has to be renewed at the registry; or the clock of this machine is wrong.",
+    "not yet valid": "The clock of this machine, or of who issued the certificate, is wrong.",
+    "mismatch": "Reach the registry by a name that is in its certificate, or have the certificate issued for this one.",
+}
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 _HANGING_UP = frozenset({None, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
@@ -185,10 +192,11 @@ def _of_tls(cause: ssl.SSLError | ssl.CertificateError, place: str) -> tuple[typ
     reason = getattr(cause, "reason", "") or ""
     if isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError):
         detail = getattr(cause, "verify_message", "") or _brief(cause)
+        hint = next((advice for words, advice in _UNTRUSTED.items() if words in detail), _NAME_AUTHORITY)
         return (
             CertificateError,
             f"the certificate of {place}{',' if ',' in place else ''} is not trusted: {detail}",
-            "Name the authority that signed it: 'tls: {ca: FILE}' in the spec, --ca FILE, or a file in certs.d.",
+            hint,
         )
     if reason in _NOT_TLS:
         return CertificateError, f"{place} does not speak TLS", WANTS_PLAIN

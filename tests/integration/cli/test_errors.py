@@ -199,6 +199,32 @@ def test_a_layout_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
     assert f"Serve {tmp_path}; the layout is its repository 'app'" in ran.error
 
 
+def test_a_repository_is_no_registry(syncer: Syncer) -> None:
+    """Who wants the repositories below a name is told how to ask for them."""
+    ran = syncer("list-repos", "registry.example/team")
+    assert (ran.code, "Write registry.example, with --prefix team/" in ran.error) == (2, True)
+
+
+def test_a_layout_without_the_tag_or_that_is_a_file(syncer: Syncer, serve: Serve, tmp_path: Path) -> None:
+    """Who names a tag that is not there is told how to find those that are; a file is told from a layout."""
+    layout = f"oci:{tmp_path / 'layout'}"
+    with serve("source", {"x:v1": SAMPLE}) as source:
+        assert syncer("copy", f"{source.host}/x:v1", f"{layout}:v1").code == 0
+    ran = syncer("inspect", f"{layout}:v2")
+    assert (ran.code, "there is no v2 in" in ran.error, "list-tags" in ran.error) == (1, True, True)
+    (tmp_path / "file").touch()
+    ran = syncer("inspect", f"oci:{tmp_path / 'file'}")
+    assert (ran.code, "Check the path." in ran.error) == (1, True)
+
+
+def test_a_file_is_no_tree(syncer: Syncer, tmp_path: Path) -> None:
+    """A file in place of the folder to serve is called that."""
+    file = tmp_path / "file"
+    file.touch()
+    ran = syncer("registry", "serve", str(file), "--listen", "127.0.0.1:0")
+    assert (ran.code, f"{file} is no folder" in ran.error) == (2, True)
+
+
 def test_a_dir_has_no_tags(syncer: Syncer, tmp_path: Path) -> None:
     """A folder with one image without a tag is not listed as empty."""
     ran = syncer("list-tags", f"dir:{tmp_path}")
@@ -249,7 +275,7 @@ def test_something_is_where_a_directory_should_be(
     named = reference.format(place=place)
     ran = syncer("copy", "127.0.0.1:9/x:y", named)
     path = named.split(":")[1]
-    where = path if path == str(place) else f"{path} cannot be made: {place}"
+    where = path if path == str(place) else f"there can be no {path}: {place}"
     expected = f"{where} is {kind}, and was expected to be a directory. Name a path in a directory, or one"
     assert (ran.code, ran.out) == (1, "")
     assert ran.error == f"syncer: error: {expected} that is not there yet.\n"

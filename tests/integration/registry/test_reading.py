@@ -159,6 +159,23 @@ async def test_a_manifest_that_cannot_be_copied_is_named(
     assert len(server.lines) == 1
 
 
+@pytest.mark.parametrize("reference", ["1", SAMPLE.digest], ids=["tag", "digest"])
+async def test_schema_1_is_no_corruption(reference: str) -> None:
+    """docker-registry names a digest that the bytes of a schema 1 manifest never have; that is said, not corruption."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(
+            body=b'{"schemaVersion":1,"fsLayers":[],"signatures":[]}',
+            content_type=media_types.DOCKER_SCHEMA1_SIGNED,
+            headers={"Docker-Content-Digest": SAMPLE.digest},
+        )
+
+    async with scripted(handler) as server, connected(server.address) as it:
+        with pytest.raises(UnsupportedMediaType, match="schema 1"):
+            await it.client.repository("team/app", Side.SOURCE).fetch_manifest(reference)
+    assert len(server.lines) == 1
+
+
 @pytest.mark.parametrize("reference", ["../x", "a b", "sha256:short", "-x", "", "x/../../y"])
 async def test_references_are_checked_before_they_reach_a_url(reference: str) -> None:
     """What is neither tag nor digest is refused without a request."""

@@ -31,9 +31,6 @@ LONGEST_PAUSE = 300.0
 SHORTEST_PAUSE, LONGEST_BACKOFF = 1.0, 9.0
 #: Seconds beyond which a Retry-After is a mistake.
 LONGEST_WISH = 7 * 86_400.0
-#: Seconds in which a run that was stopped gives up its uploads (syncer.registry.upload.opening.ABORT_DEADLINE).
-STOPPING = 2.0
-TOO_MANY_REQUESTS = 429
 #: Requests that one fault may cost at most. The dearest is a lost commit of a blob: the HEAD that looks, the DELETE
 #: of what is left, a POST, the source again (with a redirect), the PUT; and a token for each side.
 LADDER_COST = 8

@@ -21,8 +21,9 @@ def test_a_compound_parameter_is_unfolded() -> None:
 
 def test_reach_options_become_the_reach_of_the_app() -> None:
     """Every field arrives."""
-    reach = ReachOptions(plain_http=False, ca="a", cert="b", key="c", insecure=True).reach()
-    assert (reach.plain_http, reach.ca, reach.cert, reach.key, reach.insecure) == (False, "a", "b", "c", True)
+    reach = ReachOptions(plain_http=False, ca="a", cert="b", key="c").reach()
+    assert (reach.plain_http, reach.ca, reach.cert, reach.key, reach.insecure) == (False, "a", "b", "c", False)
+    assert ReachOptions(insecure=True).reach().insecure
 
 
 def test_hosts_to_trust_are_checked() -> None:

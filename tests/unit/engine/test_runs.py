@@ -423,6 +423,25 @@ async def test_a_list_of_the_tag_schema_that_comes_later_is_read_once() -> None:
     assert not world.source.counts("referrers")
 
 
+async def test_a_list_of_the_tag_schema_that_brings_nothing_is_no_copy() -> None:
+    """What a list names came with the image: the next run reads the list once, and does not report it as copied."""
+    world = filled(1)
+    digest = world.source.tagged["app"]["v000"]
+    world.source.referrers_api = True
+    sbom = images.artifact(subject=world.source.manifests["app"][digest], seed="sbom")
+    world.source.store("app", sbom)
+    listing = Manifest.parse(referrers_index([sbom.manifest.referrer_descriptor]))
+    world.source.manifests["app"][listing.digest] = listing
+    world.source.tagged["app"][fallback_tag(digest)] = listing.digest
+    await world.run(ONE)
+    assert sbom.digest in world.target.manifests["mirror/app"]
+    outcomes = await world.run(ONE)
+    assert {tag: event.outcome for tag, event in outcomes.items()} == {"v000": TagOutcome.IN_SYNC}
+    assert not world.target.counts("put")
+    await world.run(ONE)
+    assert not world.source.counts("referrers")
+
+
 async def test_a_companion_that_cannot_be_brought_is_a_failure() -> None:
     """When a late signature fails to arrive the run says so."""
     world = filled(6)
@@ -512,6 +531,25 @@ async def test_recheck_leaves_immutable_tags_where_they_are() -> None:
     world.source.store("app", images.image(seed="moved too"), "v002")
     outcomes = await world.run(entry, recheck=True)
     assert {event.outcome for event in outcomes.values()} == {TagOutcome.IN_SYNC}
+    assert world.target.tagged["m"] == before
+    world.target.assert_closed()
+
+
+@pytest.mark.parametrize("has_content", [True, False], ids=["tag-alone", "emptied"])
+async def test_recheck_brings_immutable_tags_that_are_gone(*, has_content: bool) -> None:
+    """An immutable tag that the target has lost is not called in sync by a recheck, but written again."""
+    world = filled(3)
+    entry = "  - {name: one, from: source/app, to: target/m, tags: {immutable: ['v*']}}\n"
+    await world.run(entry)
+    before = dict(world.target.tagged["m"])
+    del world.target.tagged["m"]["v001"]
+    if not has_content:
+        world.target.tagged["m"].clear()
+        world.target.manifests["m"].clear()
+        world.target.blobs["m"].clear()
+    outcomes = await world.run(entry, recheck=True)
+    gone = {"v001"} if has_content else set(before)
+    assert {tag for tag, event in outcomes.items() if event.outcome is TagOutcome.COPIED} == gone
     assert world.target.tagged["m"] == before
     world.target.assert_closed()
 

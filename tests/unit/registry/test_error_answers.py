@@ -90,6 +90,31 @@ def test_classes(status: int, body: bytes, expected: type[SyncerError]) -> None:
     assert expected is type(failure(answer(status, body)))
 
 
+@pytest.mark.parametrize(
+    ("detail", "expected", "words"),
+    [
+        ("write /var/lib/registry/x/data: no space left on device", QuotaExceeded, "no space left on device"),
+        ({"Enclosed": {"Op": "mkdir", "Path": "/x", "Err": 28}}, QuotaExceeded, "no space left on device"),
+        ({"Enclosed": {"Op": "write", "Path": "/x", "Err": 122}}, QuotaExceeded, "disk quota exceeded"),
+        ({"Enclosed": {"Op": "mkdir", "Path": "/x", "Err": 30}}, ServerFailure, "read-only file system"),
+        ({"Enclosed": {"Op": "mkdir", "Path": "/x", "Err": 13}}, ServerFailure, "permission denied"),
+        ({"Enclosed": {"Op": "mkdir", "Path": "/x", "Err": 99}}, ServerFailure, "unknown error"),
+        ({"Enclosed": {"Err": [28]}}, ServerFailure, "unknown error"),
+        ({"Enclosed": 28}, ServerFailure, "unknown error"),
+    ],
+)
+def test_what_the_disk_of_docker_registry_said(detail: Any, expected: type[SyncerError], words: str) -> None:
+    """docker-registry answers 500 UNKNOWN when its disk is full, and tells why in the detail, in words or numbers."""
+    error = failure(answer(500, errors("UNKNOWN", "unknown error", detail), method="POST"))
+    assert expected is type(error)
+    assert words in error.message
+
+
+def test_a_failure_of_the_registry_says_where_to_look() -> None:
+    """Who meets a 500 that explains nothing is told where the explanation is."""
+    assert "log" in failure(answer(500)).hint
+
+
 def test_message_names_what_was_asked_and_what_was_said() -> None:
     """The message has the registry, the reference, the status, the code and the registry's own words."""
     error = failure(answer(403, errors("DENIED", "no\x1b[31m\nway")))

@@ -119,6 +119,26 @@ def test_not_tls() -> None:
     assert "plain_http" in found.hint
 
 
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("self-signed certificate", "Name the authority"),
+        ("unable to get local issuer certificate", "Name the authority"),
+        ("certificate has expired", "renewed"),
+        ("certificate is not yet valid", "clock"),
+        ("Hostname mismatch, certificate is not valid for 'reg.io'.", "by a name"),
+        ("IP address mismatch, certificate is not valid for '10.0.0.1'.", "by a name"),
+    ],
+)
+def test_certificates_that_are_not_trusted(said: str, hint: str) -> None:
+    """Nobody is told to trust an authority where that would not help."""
+    cause = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    cause.verify_message = said
+    found = translate(cause)
+    assert said in found.message
+    assert hint in found.hint
+
+
 def test_client_certificate_wanted() -> None:
     """A registry that wants a client certificate is not asked again, and the hint says what to set."""
     cause = ssl.SSLError(1, "alert")

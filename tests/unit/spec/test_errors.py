@@ -74,6 +74,16 @@ TYPES = [
     (entry("plaforms: all"), "s.yaml:8:5: sync[0].plaforms: unknown key 'plaforms'", "'platforms'"),
     (GOOD + "defaults: {referers: true}\n", "s.yaml:8:12: defaults.referers: unknown key", "'referrers'"),
     (registry("{host: a.b, tls: {caa: x}}"), "s.yaml:3:26: registries.hub.tls.caa: unknown key 'caa'", "'ca'"),
+    (GOOD.replace("version: 1\n", ""), "s.yaml:1:1: version: the key 'version' is missing", "Write 'version: 1'."),
+    (REGISTRIES + "sync:\n  - from: hub/a\n", "s.yaml:6:5: sync[0].to: the key 'to' is missing", "where to write"),
+    (entry("tags: [a]"), "s.yaml:8:11: sync[0].tags: expected a mapping, not a list", "{include: [...]}"),
+    (registry("{host: a.b, credentials: x}"), "s.yaml:3:33: registries.hub.credentials: expected a", "username"),
+    (registry("{HOST: a.b}"), "s.yaml:3:9: registries.hub.HOST: unknown key 'HOST'", "'host'"),
+    (GOOD.replace("to:", "TO:"), "s.yaml:7:5: sync[0].TO: unknown key 'TO'", "'to'"),
+    (GOOD.replace("to:", "target:"), "s.yaml:7:5: sync[0].target: unknown key 'target'", "'to'"),
+    (GOOD.replace("from:", "source:"), "s.yaml:6:5: sync[0].source: unknown key 'source'", "'from'"),
+    (entry("tags: {allow: [a]}"), "s.yaml:8:12: sync[0].tags.allow: unknown key 'allow'", "'include'"),
+    (entry("creds: x"), "s.yaml:8:5: sync[0].creds: unknown key 'creds'", "Known keys here"),
     (registry("{hst: a.b}"), "s.yaml:3:9: registries.hub.hst: unknown key 'hst'", "'host'"),
     (registry("{host: a.b, limits: {conections: 1}}"), "s.yaml:3:29: registries.hub.limits.conections", "connections"),
     (entry("tags:"), "s.yaml:8:5: sync[0].tags: there is no value", "Remove the key"),
@@ -300,6 +310,14 @@ def test_one_mistake_is_told_once() -> None:
     assert told(GOOD.replace("to:", "too:"))[:-1] == ["s.yaml:7:5: sync[0].too: unknown key 'too'"]
 
 
+@pytest.mark.parametrize("exclude", ["a, b", "'*'", "'re:[ab]'"])
+def test_an_entry_that_can_select_nothing(exclude: str) -> None:
+    """Tags that are all named, and all excluded, are a mistake: the entry would do nothing, and be called done."""
+    (line, hint) = told(entry(f"tags: {{include: [a, b], exclude: [{exclude}]}}"))
+    assert line == "s.yaml:8:29: sync[0].tags.exclude: every tag that is included is excluded again"
+    assert hint
+
+
 def test_merge_bombs_are_refused() -> None:
     """The same for merge keys."""
     levels = ["x-0: &x0 {a: 1}"]
@@ -314,6 +332,11 @@ SECRETIVE = [
     registry("{host: a.b, credentials: '${SECRET}'}"),
     registry(f"{{host: a.b, credentials: {CANARY}}}"),
     registry(f"{{host: a.b, credentials: {{{CANARY}: x}}}}"),
+    registry(f"{{host: a.b, credentials: {{username: u, {CANARY}}}}}"),
+    registry(f"{{host: a.b, credentials: {{{CANARY}: x, {CANARY}: y}}}}"),
+    registry(f"{{host: a.b, credentials: {{{CANARY}: '${{NOPE}}'}}}}"),
+    registry(f"{{host: a.b, credentials: {{{CANARY}: {{<<: x}}}}}}"),
+    registry(f"{{host: a.b, proxy: {{{CANARY}}}}}"),
     registry(f"{{host: a.b, credentials: {{password: [{CANARY}]}}}}"),
     registry(f"{{host: a.b, credentials: {{password: *{CANARY}}}}}"),
     registry("{host: '${SECRET}!'}"),

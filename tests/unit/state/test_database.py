@@ -76,6 +76,17 @@ async def test_a_failed_opening_leaves_nothing_behind(
         assert await store.runs() == []
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+async def test_a_file_of_somebody_else_is_not_for_reading(path: Path, notebook: Notebook) -> None:
+    """Who may not read the file is told that, and not that it cannot be written."""
+    async with StateStore.open(path, observer=notebook):
+        pass
+    path.chmod(0)  # noqa: ASYNC240 - a test may touch its files
+    with pytest.raises(StateError, match="may not be read"):
+        async with StateStore.read(path):
+            pass
+
+
 async def test_an_older_file_is_not_read_wrongly(path: Path) -> None:
     """A reader cannot bring a file up to date, and says who can."""
     path.write_bytes(b"")  # noqa: ASYNC240 - a test may touch its files

@@ -14,6 +14,7 @@ from syncer.events import (
     BlobStarted,
     EntryFailed,
     RepositoryFinished,
+    RepositoryListed,
     RepositoryStarted,
     TagFinished,
     TagOutcome,
@@ -38,6 +39,18 @@ def started(tally: Tally, size: int = 100) -> None:
 def finished(tally: Tally, error: NotFound | None = None) -> None:
     """End the repository."""
     tally.notify(RepositoryFinished(entry="e", source=SOURCE, target=TARGET, seconds=1, error=error))
+
+
+def test_tags_that_are_done_before_they_are_announced() -> None:
+    """A list is announced at its end, and its first tags may be done by then: they are not counted twice."""
+    tally = Tally()
+    tally.notify(RepositoryStarted(entry="e", source=SOURCE, target=TARGET))
+    for tag in ("a", "b"):
+        tally.notify(TagFinished(entry="e", source=SOURCE, target=TARGET, tag=tag, outcome=TagOutcome.IN_SYNC))
+    assert (tally.total.tags_done, tally.total.tags_known) == (2, 2)
+    tally.notify(RepositoryListed(source=SOURCE, target=TARGET, listed=9, selected=5))
+    assert (tally.total.tags_done, tally.total.tags_known) == (2, 5)
+    assert tally.active[TARGET].progress.tags_known == 5
 
 
 def test_whole_run(run: list[Event]) -> None:
