@@ -60,7 +60,7 @@ def failure(error: OSError, path: Path, *, needed: int | None = None) -> LayoutE
 
 
 def _blocked(path: Path, hint: str) -> LayoutError | None:
-    """Return the error, with ``hint``, for a directory that cannot be at ``path``, as something else is there or on the way to it."""
+    """Return the error for a directory that cannot be at ``path``: something else is there, or on the way to it."""
     for place in (path, *path.parents):
         try:
             mode = place.stat().st_mode

@@ -83,7 +83,7 @@ def test_a_registry_that_is_busy_with_others() -> None:
 
 @pytest.mark.parametrize(("waited", "broken"), [(0.0, set()), (12.0, {"I8"})])
 def test_a_registry_that_turns_a_stopped_run_away(waited: float, broken: set[str]) -> None:
-    """A 429 that names no time excuses an upload that is left open for as long as a client then keeps away, and no longer."""
+    """A 429 that names no time excuses an open upload for as long as a client then keeps away, and no longer."""
     world = World()
 
     async def open_and_ask(world: World) -> None:

@@ -276,6 +276,7 @@ def test_something_is_where_a_directory_should_be(
     ran = syncer("copy", "127.0.0.1:9/x:y", named)
     path = named.split(":")[1]
     where = path if path == str(place) else f"there can be no {path}: {place}"
-    expected = f"{where} is {kind}, and was expected to be a directory. Name a path in a directory, or one"
+    # An archive makes no directory.
+    hint = "Check the path." if "archive" in reference else "Name a path in a directory, or one that is not there yet."
     assert (ran.code, ran.out) == (1, "")
-    assert ran.error == f"syncer: error: {expected} that is not there yet.\n"
+    assert ran.error == f"syncer: error: {where} is {kind}, and was expected to be a directory. {hint}\n"
