@@ -144,15 +144,24 @@ class BlobFolder:
             return True
         with files.reported(place, needed=size):
             try:
-                os.link(theirs, place, follow_symlinks=False)
-            except FileExistsError:
-                self._copy(theirs, place)
-            except OSError as error:
-                if error.errno not in _NO_LINK:
+                self._share(theirs, place)
+            except FileNotFoundError:
+                # Somebody may have deleted it since.
+                if theirs.exists():
                     raise
-                self._copy(theirs, place)
+                return False
         self._settle(place)
         return True
+
+    def _share(self, theirs: Path, place: Path) -> None:
+        try:
+            os.link(theirs, place, follow_symlinks=False)
+        except FileExistsError:
+            self._copy(theirs, place)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self._copy(theirs, place)
 
     def borrow(self, file: Path) -> Path | None:
         """Give ``file`` a second name in the scratch folder; None where that cannot be, or would not be wise.

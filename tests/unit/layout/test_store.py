@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -156,6 +157,34 @@ async def test_link_across_file_systems(tmp_path: Path, monkeypatch: pytest.Monk
     assert await two.link(one, blob.digest)
     assert two.blob_path(blob.digest).read_bytes() == b"data" * 1000
     assert not two.blob_path(blob.digest).samefile(one.blob_path(blob.digest))
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+async def test_a_blob_that_is_deleted_while_it_is_linked_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_copied: bool
+) -> None:
+    """A neighbour deletes it after it was seen: that is no error, the blob is merely not there."""
+    one, two = await fresh(tmp_path / "one"), await fresh(tmp_path / "two")
+    blob = images.blob(b"data")
+    await one.write_blob(blob, chunks_of(b"data"))
+    blobs = one._ledger.blobs
+    link, look = os.link, type(blobs).size
+
+    def deleted_after(folder: object, digest: Digest) -> int | None:
+        size = look(folder, digest)  # type: ignore[arg-type]  # it is a BlobFolder
+        if folder is blobs:
+            blobs.remove(digest)
+        return size
+
+    def refuse(*args: Any, **options: Any) -> None:
+        if is_copied:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        link(*args, **options)
+
+    monkeypatch.setattr(type(blobs), "size", deleted_after)
+    monkeypatch.setattr(os, "link", refuse)
+    assert not await two.link(one, blob.digest)
+    assert await two.blob_size(blob.digest) is None
 
 
 async def test_a_blob_of_the_wrong_size(tmp_path: Path) -> None:
