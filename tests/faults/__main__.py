@@ -2,6 +2,7 @@
 
 python -m tests.faults            all of them
 python -m tests.faults 429        the rows that have this in their name
+python -m tests.faults --page     nothing is played: docs/fault-matrix.md is written as things are stated
 """
 
 from __future__ import annotations
@@ -12,53 +13,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.faults import table
 from tests.faults.connecting import CONNECTING
-from tests.faults.matrix import CONVERGES, STEPS, play
+from tests.faults.matrix import play
 from tests.faults.rows import cells
-from tests.support.personalities.history import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.faults.matrix import Played
-
-_COLUMNS = {
-    Step.TOKEN: "tok",
-    Step.TAGS: "tags",
-    Step.MANIFEST_HEAD: "mHEAD",
-    Step.MANIFEST_GET: "mGET",
-    Step.REFERRERS: "refs",
-    Step.BLOB_GET: "bGET",
-    Step.STORAGE: "redir",
-    Step.POST: "POST",
-    Step.MOUNT: "mount",
-    Step.PATCH: "PATCH",
-    Step.PUT: "PUT",
-    Step.STATUS: "stat",
-    Step.BLOB_HEAD: "bHEAD",
-    Step.ABORT: "DEL",
-    Step.MANIFEST_PUT_DIGEST: "mPUT@",
-    Step.MANIFEST_PUT_TAG: "mPUT:",
-}
-_LEGEND = (
-    "ok: converges. A number: ends with that exit code, as stated for the cell, and the run after it converges. "
-    "RED: something else. bGET: a blob from the registry; redir: from where it redirects; stat: GET of an upload; "
-    "DEL: DELETE of one; mPUT@ and mPUT: are manifests by digest and by tag."
-)
+    from tests.support.personalities.history import Step
 
 
 def _shown(played: Played) -> str:
-    if played.problems:
-        return "RED"
-    return "ok" if played.outcome == CONVERGES else str(played.outcome.code)
-
-
-def _lines(rows: dict[str, dict[Step, Played]]) -> Iterator[str]:
-    width = max(map(len, rows), default=0)
-    yield " ".join([" " * width, *(title.rjust(5) for title in _COLUMNS.values())])
-    for title, row in rows.items():
-        shown = [_shown(row[step]) if step in row else "." for step in STEPS]
-        yield " ".join([title.ljust(width), *(text.rjust(5) for text in shown)])
+    return "RED" if played.problems else table.shown(played.outcome)
 
 
 def _matrix(wanted: str) -> tuple[int, int, int]:
@@ -73,7 +39,8 @@ def _matrix(wanted: str) -> tuple[int, int, int]:
         rows.setdefault(cell.row.heading, {})[cell.step] = played
         if played.problems:
             red.append((cell.name, played))
-    sys.stdout.write("\n".join([*_lines(rows), ""]))
+    texts = {title: {step: _shown(played) for step, played in row.items()} for title, row in rows.items()}
+    sys.stdout.write("\n".join([*table.lines(texts), ""]))
     for name, played in red:
         sys.stdout.write("\n".join([f"\n{name}:", *(f"  {text}" for text in played.problems[:8]), ""]))
     played_cells = [played for row in rows.values() for played in row.values()]
@@ -89,7 +56,7 @@ def _connecting(wanted: str) -> tuple[int, int]:
         with tempfile.TemporaryDirectory() as folder:
             played = case.play(Path(folder))
         count, red = count + 1, red + bool(played.problems)
-        sys.stdout.write(f"{case.step:8}{case.title:68}{_shown(played)}\n")
+        sys.stdout.write(f"{table.line(case.step, case.title, _shown(played))}\n")
         sys.stdout.writelines(f"  {text}\n" for text in played.problems)
     return count, red
 
@@ -97,11 +64,15 @@ def _connecting(wanted: str) -> tuple[int, int]:
 def main() -> int:
     """Play everything; the exit code is the number of cells that are not as they should be, up to 100."""
     logging.getLogger("aiohttp.server").disabled = True
+    if sys.argv[1:] == ["--page"]:
+        table.PAGE.write_text(table.page(table.PAGE.read_text()))
+        return 0
     wanted = " ".join(sys.argv[1:]).lower()
     number, red, faults = _matrix(wanted)
     sys.stdout.write("\n")
     more, more_red = _connecting(wanted)
-    sys.stdout.write(f"\n{_LEGEND}\n{number + more} cells, {faults} faults of exchanges, {red + more_red} cells RED.\n")
+    counts = f"{number + more} cells, {faults} faults of exchanges, {red + more_red} cells RED."
+    sys.stdout.write(f"\n{table.LEGEND}\n{counts}\n")
     return min(red + more_red, 100)
 
 
