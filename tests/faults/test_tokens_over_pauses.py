@@ -34,3 +34,20 @@ def test_who_has_waited_shows_a_token_that_is_good_now(tmp_path: Path) -> None:
     assert not internet.violations
     refused = [str(seen) for seen in internet.seen if seen.status == 401 and "Authorization" in seen.headers]
     assert len(refused) < 6, refused
+
+
+def test_an_upload_that_outlives_its_token_twice_goes_on(tmp_path: Path) -> None:
+    """Twice the source breaks off and pauses for longer than the target's token holds, while the PUT is open."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example", tokens=True)
+    source.keep("app", images.image(layers=1, size=300), "v1")
+    injector = Injector(internet)
+    # The config is read between the first two; then the layer alone.
+    for nth in (1, 4, 7):
+        injector.at(Step.BLOB_GET, exchanges.RESET_BODY, nth=nth, site="source.example")
+        injector.at(Step.BLOB_GET, exchanges.TOO_MANY_ABSURD, nth=nth + 1, site="source.example")
+    report = virtually(synced_between(internet, {"source": source, "target": target}, [ENTRY], tmp_path))
+    assert report.status is RunStatus.DONE, report.failures
+    assert not internet.violations
+    sent = [str(seen) for seen in internet.seen if "PUT /v2/app/blobs/uploads/" in str(seen)]
+    assert [line[-3:] for line in sent] == ["201", "401", "401", "201"]

@@ -52,8 +52,10 @@ class Signal(StrEnum):
     UNSUPPORTED = "unsupported"
     #: The bytes do not continue what the session has.
     OUT_OF_STEP = "out-of-step"
-    #: The token has expired on the way.
+    #: The token is refused: it may have expired on the way.
     REFUSED = "refused"
+    #: It was refused after a body that took longer than tokens live: it has.
+    OUTLIVED = "outlived"
     #: The registry asks to wait.
     BUSY = "busy"
     #: It is an answer, and no other request will change it.
@@ -89,14 +91,17 @@ LADDER: dict[Signal, dict[Stage, tuple[Step, ...]]] = {
     Signal.UNSUPPORTED: {Stage.WHOLE: (_D,), Stage.PART: (_D,), Stage.COMMIT: (_D,)},
     Signal.OUT_OF_STEP: {Stage.WHOLE: (_R,), Stage.PART: (_A, _R), Stage.COMMIT: (_A, _R)},
     Signal.REFUSED: {Stage.WHOLE: (_R,), Stage.PART: (_A, _R), Stage.COMMIT: (_A, _R)},
+    Signal.OUTLIVED: {Stage.WHOLE: (_R,), Stage.PART: (_A, _R), Stage.COMMIT: (_A, _R)},
     Signal.BUSY: {Stage.WHOLE: (_W, _R), Stage.PART: (_W, _A, _R), Stage.COMMIT: (_W, _A, _R)},
     Signal.FINAL: {Stage.WHOLE: (_F,), Stage.PART: (_F,), Stage.COMMIT: (_F,)},
 }
 #: Lost connections and answers in all: each may cost another reading of the source.
 _MOST_CUTS = 100
 #: How often what no waiting cures may happen in one upload; how often in a row, for what headway makes good.
-_MOST = {Signal.LOST: 3, Signal.CORRUPT: 1, Signal.REFUSED: 1, Signal.OUT_OF_STEP: 1}
-_CURED_BY_HEADWAY = (Signal.REFUSED, Signal.OUT_OF_STEP)
+_MOST = {Signal.LOST: 3, Signal.CORRUPT: 1, Signal.REFUSED: 1, Signal.OUTLIVED: 3, Signal.OUT_OF_STEP: 1}
+_CURED_BY_HEADWAY = (Signal.REFUSED, Signal.OUTLIVED, Signal.OUT_OF_STEP)
+#: Seconds that a token lives where its service does not say (distribution, docs/spec/auth/token: ``expires_in``).
+TOKEN_SECONDS = 60.0
 #: After these the session is gone already: nothing is to be deleted.
 SESSION_ENDED = frozenset({Signal.LOST, Signal.CORRUPT})
 
@@ -117,10 +122,19 @@ _VAGUE_CODES = frozenset({"UNSUPPORTED", "UNKNOWN", "BAD_REQUEST"})
 _REQUEST_REFUSED = frozenset({400, 411, 415})
 
 
-def signal_of(error: SyncerError, stage: Stage, *, is_sent: bool) -> Signal:
-    """Say what ``error`` means for an upload; ``is_sent`` when the body had gone out whole."""
+def signal_of(error: SyncerError, stage: Stage, *, is_sent: bool, seconds: float = 0.0) -> Signal:
+    """Say what ``error`` means for an upload.
+
+    Args:
+        error: what came of a request.
+        stage: what it was.
+        is_sent: its body had gone out whole.
+        seconds: how long it took.
+    """
     kind = RequestKind.UPLOAD_PATCH if stage is Stage.PART else RequestKind.UPLOAD_PUT
     signal = _SIGNALS.get(classify(error, kind, is_sent=is_sent), Signal.FINAL)
+    if signal is Signal.REFUSED and seconds >= TOKEN_SECONDS:
+        return Signal.OUTLIVED
     if isinstance(error, StatusError):
         if signal in (Signal.CUT, Signal.UNANSWERED) and error.status == 500 and stage is Stage.PART:  # noqa: PLR2004 - Internal Server Error
             return Signal.BROKEN

@@ -80,6 +80,8 @@ class UploadSession:
         choose = forms.continuing_form if has_bytes else forms.session_form if opened else forms.first_form
         self._form = choose(self._size, self._client.uploads, self._terms) or UploadForm.STREAM
         self._ladder = Ladder()
+        #: How long the last body took.
+        self._seconds = 0.0
         self._attempt = 0
         #: What the session has, and the most that it ever had.
         self._offset = 0
@@ -203,7 +205,7 @@ class UploadSession:
         body = body_of(self._client, feed.part(length), length)
         outcome = await self._deliver(self._calls.put(self._here, body), body)
         if isinstance(outcome, SyncerError):
-            return _trouble(outcome, stage, body)
+            return _trouble(outcome, stage, body, self._seconds)
         if not body.is_complete:
             raise violation(self._calls, outcome, f"before it had received more than {body.sent} of {body.size} bytes")
         await check_stored(self._calls, outcome)
@@ -223,7 +225,7 @@ class UploadSession:
         body = body_of(self._client, feed.part(length), length)
         outcome = await self._deliver(self._calls.patch(self._here, body, start), body)
         if isinstance(outcome, SyncerError):
-            return _trouble(outcome, Stage.PART, body)
+            return _trouble(outcome, Stage.PART, body, self._seconds)
         if not body.is_complete:
             problem = f"before it had received more than {body.sent} of {body.size} bytes"
             raise violation(self._calls, outcome, problem, method="PATCH")
@@ -238,9 +240,11 @@ class UploadSession:
         return None
 
     async def _deliver(self, call: Call, body: StreamBody) -> Reply | SyncerError:
+        began = self._client.clock()
         try:
             return await delivered(self._client, call, body)
         finally:
+            self._seconds = self._client.clock() - began
             self._is_cut = not body.is_complete
 
     async def _recovered(self, trouble: _Trouble) -> bool:
@@ -388,8 +392,8 @@ class UploadSession:
         return self._location
 
 
-def _trouble(error: SyncerError, stage: Stage, body: StreamBody) -> _Trouble:
-    signal = signal_of(error, stage, is_sent=body.is_complete)
+def _trouble(error: SyncerError, stage: Stage, body: StreamBody, seconds: float) -> _Trouble:
+    signal = signal_of(error, stage, is_sent=body.is_complete, seconds=seconds)
     return _Trouble(error=error, stage=stage, signal=signal, sent=body.sent, size=body.size)
 
 

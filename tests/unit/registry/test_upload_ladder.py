@@ -80,9 +80,17 @@ def test_sessions_that_are_over_are_never_asked() -> None:
         assert Step.ASK not in LADDER[signal][stage]
 
 
-@pytest.mark.parametrize(("signal", "most"), [(Signal.LOST, 3), (Signal.CORRUPT, 1), (Signal.REFUSED, 1)])
+def test_a_token_that_is_refused_after_a_minute_has_expired() -> None:
+    """A registry that looks at the token after a long body says nothing of the next one."""
+    late, early = (signal_of(Unauthorized("x", status=401), Stage.WHOLE, is_sent=True, seconds=n) for n in (60, 59))
+    assert (late, early) == (Signal.OUTLIVED, Signal.REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("signal", "most"), [(Signal.LOST, 3), (Signal.CORRUPT, 1), (Signal.REFUSED, 1), (Signal.OUTLIVED, 3)]
+)
 def test_what_no_waiting_cures_is_bounded(signal: Signal, most: int) -> None:
-    """Lost sessions are replaced three times, other bytes and refused tokens answered once."""
+    """Lost sessions and outlived tokens are replaced three times, other bytes and refused tokens answered once."""
     ladder = Ladder()
     for _ in range(most):
         assert Step.RESTART in ladder.steps(Stage.WHOLE, signal)
