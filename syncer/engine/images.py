@@ -71,9 +71,19 @@ class _Walk:
     seen: set[Digest] = field(default_factory=set)
     #: Manifests that are there now, by this walk or another of this run, and whose referrers are yet to be looked at.
     fresh: dict[Digest, None] = field(default_factory=dict)
+    #: Referrers of which nothing was known and that the target turned out to have; theirs are yet to be looked at, too.
+    found: dict[Digest, None] = field(default_factory=dict)
+    #: What the target lists as referring to what the walk has come to.
+    listed: set[Digest] = field(default_factory=set)
+    #: Nothing is known of what refers to the content: the target is asked for its lists.
+    is_asking: bool = False
     #: Companion tags that the walk has come to.
     tags: set[str] = field(default_factory=set)
     referrers: int = 0
+
+    def subjects(self, fresh: int = 0, found: int = 0) -> list[Digest]:
+        """Return what is to be looked at for referrers, but for so many of each that were before."""
+        return [*list(self.fresh)[fresh:], *list(self.found)[found:]]
 
     def enter(self, digest: Digest, depth: int) -> None:
         """Note that the walk has come to ``digest``.
@@ -204,18 +214,23 @@ class ImageCopier:
             await self._push(top, tag, walk, is_top=True)
         await self._settle([top.digest, *walk.fresh])
 
-    async def copy_companions(self, digest: Digest) -> int:
+    async def copy_companions(self, digest: Digest, *, is_known: bool) -> int:
         """Copy what is listed as referring to ``digest``, which the target has already.
 
         Returns how much there is, and nothing where the target had all of it.
 
         Cosign's tags of ``digest`` itself are tags like any other, and left to who syncs tags.
+
+        Args:
+            digest: what is referred to.
+            is_known: an earlier run has noted what it brought; else the target is asked for its list first, as all
+                of it may be there.
         """
-        walk = _Walk()
+        walk = _Walk(is_asking=not (is_known or self.options.recheck))
         walk.enter(digest, 0)
         listed = [companion for companion in await self._find_companions([digest], walk) if companion.link]
         await self._copy_companions(listed, walk)
-        await self._settle(walk.fresh)
+        await self._settle(walk.subjects())
         return walk.referrers if walk.fresh else 0
 
     async def _settle(self, manifests: Collection[Digest]) -> None:
@@ -301,6 +316,8 @@ class ImageCopier:
                     links = await self._source.referrers(subject, known_tags=known)
                 if len(links) > 1 and is_able(self._target, ReferrerKeeper):
                     self._target.order_referrers(subject, [link.digest for link in links])
+                if links and walk.is_asking:
+                    walk.listed |= await self._listed_there(subject)
                 self.companions_seen.add(fallback_tag(subject))
                 found.extend(_Companion(link=link) for link in links if link.digest not in walk.seen)
             tags = [tag for tag in cosign_tags(subject) if tag in (known or ()) and tag not in walk.tags]
@@ -311,6 +328,16 @@ class ImageCopier:
             await run_all([partial(look, subject) for subject in subjects])
         return found
 
+    async def _listed_there(self, subject: Digest) -> set[Digest]:
+        """Return what the target lists as referring to ``subject``."""
+        if not is_able(self._target, ReferrerLister):
+            return set()
+        try:
+            with blamed_on(Side.TARGET):
+                return {link.digest for link in await self._target.referrers(subject)}
+        except (Denied, NotFound):
+            return set()
+
     async def _copy_companions(self, companions: list[_Companion], walk: _Walk) -> None:
         """Copy ``companions``, then what refers to them, and so on."""
         for depth in range(1, MAX_DEPTH + 2):
@@ -319,14 +346,17 @@ class ImageCopier:
             walk.referrers += len(companions)
             links = [companion.link.digest for companion in companions if companion.link]
             await self._holdings.learn(self._target.repository, links)
-            known = len(walk.fresh)
+            known = len(walk.fresh), len(walk.found)
             await run_all([partial(self._copy_companion, companion, walk, depth) for companion in companions])
-            companions = await self._find_companions(list(walk.fresh)[known:], walk)
+            companions = await self._find_companions(walk.subjects(*known), walk)
         raise SizeExceedsLimit(f"referrers of referrers, over {MAX_DEPTH} levels of them", side=Side.SOURCE)
 
     async def _copy_companion(self, companion: _Companion, walk: _Walk, depth: int) -> None:
         if companion.link:
-            await self._confirm(companion.link.digest)
+            if await self._is_found(companion.link.digest, walk):
+                walk.enter(companion.link.digest, depth)
+                walk.found[companion.link.digest] = None
+                return
             await self._copy_manifest(companion.link, walk, depth)
             return
         # A tag of cosign's points to an image of its own, which may be signed in turn.
@@ -337,18 +367,22 @@ class ImageCopier:
         self.companions_seen.add(companion.tag)
         walk.fresh[manifest.digest] = None
 
-    async def _confirm(self, digest: Digest) -> None:
-        """Ask for a referrer that an earlier run has brought.
+    async def _is_found(self, digest: Digest, walk: _Walk) -> bool:
+        """Tell whether the target has a referrer of which nothing was known.
 
-        Nothing links to it: the registry would not say that it is gone, as it does of a manifest's links.
+        It is asked for, and so is one that an earlier run has brought: nothing links to it, and the registry would
+        not say that it is gone, as it does of a manifest's links. Nor does a list that is kept under a tag.
         """
-        if self.options.recheck or digest in self._written or not self._holdings.holds(self._target.repository, digest):
-            return
+        is_held = self._holdings.holds(self._target.repository, digest)
+        if self.options.recheck or digest in self._written or not (is_held or digest in walk.listed):
+            return False
         try:
             with blamed_on(Side.TARGET):
                 await self._target.resolve(digest)
         except (Denied, NotFound):
             await self._blobs.doubt(self._target.repository, [digest])
+            return False
+        return not is_held
 
     # ------------------------------------------------------------------ writing
 

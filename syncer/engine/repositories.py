@@ -410,7 +410,7 @@ class RepositorySync:
         known = (await self._journal.tags(self.pair.target_name, [tag])).get(tag)
         if known is not None and known.source_digest == current:
             return None
-        count = await self._copier.copy_companions(subject)
+        count = await self._copier.copy_companions(subject, is_known=known is not None)
         done = replace(self._finished(tag, TagOutcome.COPIED, reason=Reason.CHANGED), referrers=count)
         await self._record(done, current)
         return done if count else None
