@@ -399,6 +399,8 @@ def sessions(history: History, course: Course) -> Iterator[Violation]:
             closed.add(entry.site)
             opened = {name: change for name, change in opened.items() if change.site != entry.site}
     resting = _resting(history, course) | _given_up(history, course)
+    # Whose token service gives no token just now is in the same case.
+    resting |= {site.removeprefix("auth.") for site in resting}
     for change in opened.values():
         if change.site in resting:
             continue
