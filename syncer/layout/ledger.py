@@ -110,6 +110,8 @@ class Ledger:
         self._lock = files.FileLock(self._private / "lock")
         self._journal = Journal(self._private / "journal", durable=durable)
         self._writer = threading.RLock()
+        #: This is the writer, and may write.
+        self._is_ready = False
         self._queue: deque[_Ticket] = deque()
         self._seen: tuple[files.Signature | None, files.Signature | None] = (None, None)
         self._compact_at = MIN_JOURNAL
@@ -180,7 +182,8 @@ class Ledger:
         Raises:
             LayoutError: when another process is.
         """
-        if self._lock.is_held():
+        # Not as soon as the lock is held: what is written before the scratch folder is clean is cleaned away.
+        if self._is_ready:
             return
         with self._writer:
             if self._lock.is_held():
@@ -215,8 +218,10 @@ class Ledger:
             # They are gone from the journal's point of view; a disk too full to say so in index.json is no hindrance.
             with suppress(LayoutError):
                 self.compact()
+        self._is_ready = True
 
     def _leave(self) -> None:
+        self._is_ready = False
         self._journal.close()
         self._lock.release()
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,6 +14,8 @@ import pytest
 
 from syncer.errors import LayoutError, NotFound, StorageFull
 from syncer.layout import files
+from syncer.layout.journal import Journal
+from syncer.layout.ledger import Ledger
 from syncer.layout.repository import LayoutRepository
 from syncer.layout.store import LayoutStore
 from syncer.layout.tree import LayoutTree
@@ -234,6 +237,28 @@ async def test_leftovers(tmp_path: Path) -> None:
     assert leftover.exists()
     await reader.put_manifest(images.image().manifest, "v1")
     assert not leftover.exists()
+
+
+def test_nobody_writes_before_what_was_left_behind_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tasks begin to write at once: the second waits until the first has cleaned up, and loses no file to it."""
+    ledger = Ledger(tmp_path / "layout", durable=False)
+    ledger.create()
+    ledger.close()
+    open_journal = Journal.open
+    second = Thread(target=ledger.begin)
+    has_waited = []
+
+    def open_slowly(journal: Journal) -> None:
+        second.start()
+        second.join(0.05)
+        has_waited.append(second.is_alive())
+        open_journal(journal)
+
+    monkeypatch.setattr(Journal, "open", open_slowly)
+    ledger.begin()
+    second.join()
+    ledger.close()
+    assert has_waited == [True]
 
 
 async def test_two_writers(tmp_path: Path) -> None:
