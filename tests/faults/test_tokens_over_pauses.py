@@ -51,3 +51,18 @@ def test_an_upload_that_outlives_its_token_twice_goes_on(tmp_path: Path) -> None
     assert not internet.violations
     sent = [str(seen) for seen in internet.seen if "PUT /v2/app/blobs/uploads/" in str(seen)]
     assert [line[-3:] for line in sent] == ["201", "401", "401", "201"]
+
+
+def test_an_upload_whose_tokens_are_taken_back_twice_goes_on(tmp_path: Path) -> None:
+    """The target takes its tokens back while a blob is sent, and once more after a pause of five minutes."""
+    internet = Internet()
+    source, target = Model(internet, "source.example"), Model(internet, "target.example", tokens=True)
+    source.keep("app", images.image(layers=0, size=300), "v1")
+    injector = Injector(internet)
+    injector.at(Step.PUT, exchanges.EXPIRED, times=2)
+    injector.at(Step.BLOB_GET, exchanges.TOO_MANY_ABSURD, nth=2, site="source.example")
+    report = virtually(synced_between(internet, {"source": source, "target": target}, [ENTRY], tmp_path))
+    assert report.status is RunStatus.DONE, report.failures
+    assert not internet.violations
+    sent = [str(seen) for seen in internet.seen if "PUT /v2/app/blobs/uploads/" in str(seen)]
+    assert ["401" in line for line in sent] == [True, True, False]

@@ -54,7 +54,7 @@ class Signal(StrEnum):
     OUT_OF_STEP = "out-of-step"
     #: The token is refused: it may have expired on the way.
     REFUSED = "refused"
-    #: It was refused after a body that took longer than tokens live: it has.
+    #: It was refused after a body that took longer than tokens live, or so long after another one: it has.
     OUTLIVED = "outlived"
     #: The registry asks to wait.
     BUSY = "busy"
@@ -129,7 +129,7 @@ def signal_of(error: SyncerError, stage: Stage, *, is_sent: bool, seconds: float
         error: what came of a request.
         stage: what it was.
         is_sent: its body had gone out whole.
-        seconds: how long it took.
+        seconds: how long it took, or how long ago a token was refused before.
     """
     kind = RequestKind.UPLOAD_PATCH if stage is Stage.PART else RequestKind.UPLOAD_PUT
     signal = _SIGNALS.get(classify(error, kind, is_sent=is_sent), Signal.FINAL)

@@ -80,8 +80,9 @@ class UploadSession:
         choose = forms.continuing_form if has_bytes else forms.session_form if opened else forms.first_form
         self._form = choose(self._size, self._client.uploads, self._terms) or UploadForm.STREAM
         self._ladder = Ladder()
-        #: How long the last body took.
+        #: How long the last body took, and when a token was refused.
         self._seconds = 0.0
+        self._refused_at: float | None = None
         self._attempt = 0
         #: What the session has, and the most that it ever had.
         self._offset = 0
@@ -205,7 +206,7 @@ class UploadSession:
         body = body_of(self._client, feed.part(length), length)
         outcome = await self._deliver(self._calls.put(self._here, body), body)
         if isinstance(outcome, SyncerError):
-            return _trouble(outcome, stage, body, self._seconds)
+            return self._trouble(outcome, stage, body)
         if not body.is_complete:
             raise violation(self._calls, outcome, f"before it had received more than {body.sent} of {body.size} bytes")
         await check_stored(self._calls, outcome)
@@ -225,7 +226,7 @@ class UploadSession:
         body = body_of(self._client, feed.part(length), length)
         outcome = await self._deliver(self._calls.patch(self._here, body, start), body)
         if isinstance(outcome, SyncerError):
-            return _trouble(outcome, Stage.PART, body, self._seconds)
+            return self._trouble(outcome, Stage.PART, body)
         if not body.is_complete:
             problem = f"before it had received more than {body.sent} of {body.size} bytes"
             raise violation(self._calls, outcome, problem, method="PATCH")
@@ -238,6 +239,15 @@ class UploadSession:
         self._patches += 1
         self._arrived_at(self._offset + length)
         return None
+
+    def _trouble(self, error: SyncerError, stage: Stage, body: StreamBody) -> _Trouble:
+        now = self._client.clock()
+        # What has been refused a while ago says nothing of the token that was shown now.
+        shown = self._seconds if self._refused_at is None else max(self._seconds, now - self._refused_at)
+        signal = signal_of(error, stage, is_sent=body.is_complete, seconds=shown)
+        if signal in (Signal.REFUSED, Signal.OUTLIVED):
+            self._refused_at = now
+        return _Trouble(error=error, stage=stage, signal=signal, sent=body.sent, size=body.size)
 
     async def _deliver(self, call: Call, body: StreamBody) -> Reply | SyncerError:
         began = self._client.clock()
@@ -390,11 +400,6 @@ class UploadSession:
     def _here(self) -> URL:
         assert self._location is not None  # noqa: S101 - for the type checker: nothing is sent without a session
         return self._location
-
-
-def _trouble(error: SyncerError, stage: Stage, body: StreamBody, seconds: float) -> _Trouble:
-    signal = signal_of(error, stage, is_sent=body.is_complete, seconds=seconds)
-    return _Trouble(error=error, stage=stage, signal=signal, sent=body.sent, size=body.size)
 
 
 async def _gathered(opener: Opener, size: int) -> bytes:
