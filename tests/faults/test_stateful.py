@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from tests.faults.stateful.machine import search
 from tests.faults.stateful.passing import ALL
 from tests.faults.stateful.scenario import Scenario, Violated
 
-_IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SHARED = Image(seed=1, layers=(1, 2, 4))
 INDEX = Index(of=(SHARED, Image(seed=2, layers=(2, 5))))
 
@@ -38,9 +36,9 @@ def test_random_worlds() -> None:
 
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(8 if _IS_THOROUGH else 2))
+@pytest.mark.parametrize("seed", range(2))
 def test_many_random_worlds(seed: int) -> None:
-    """The same, much longer, from several beginnings."""
+    """The same, much longer, from two beginnings; the command takes as long as one likes."""
     search(400, seed=seed, steps=15)
 
 
