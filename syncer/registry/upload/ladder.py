@@ -98,7 +98,7 @@ LADDER: dict[Signal, dict[Stage, tuple[Step, ...]]] = {
 #: Lost connections and answers in all: each may cost another reading of the source.
 _MOST_CUTS = 100
 #: How often what no waiting cures may happen in one upload; how often in a row, for what headway makes good.
-_MOST = {Signal.LOST: 3, Signal.CORRUPT: 1, Signal.REFUSED: 1, Signal.OUTLIVED: 3, Signal.OUT_OF_STEP: 1}
+_MOST = {Signal.LOST: 3, Signal.CORRUPT: 1, Signal.REFUSED: 2, Signal.OUTLIVED: 3, Signal.OUT_OF_STEP: 1}
 _CURED_BY_HEADWAY = (Signal.REFUSED, Signal.OUTLIVED, Signal.OUT_OF_STEP)
 #: Seconds that a token lives where its service does not say (distribution, docs/spec/auth/token: ``expires_in``).
 TOKEN_SECONDS = 60.0

@@ -354,13 +354,13 @@ async def test_no_location() -> None:
             await push(it)
 
 
-async def test_late_401_starts_over_once() -> None:
-    """A 401 at the commit, when a token expired during the upload, is followed by one more session."""
+async def test_late_401_starts_over_twice() -> None:
+    """A 401 at the commit, when a token expired during the upload, is followed by one more session, and by a third."""
     refusals = [web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'}) for _ in range(3)]
     async with scripted(Registry(put=list(refusals)).handle) as server, connected(server.address) as it:
         with pytest.raises(Unauthorized):
             await push(it)
-    assert [MOUNT, put(1), delete(1), POST, put(2), delete(2)] == server.lines
+    assert [MOUNT, put(1), delete(1), POST, put(2), delete(2), POST, put(3), delete(3)] == server.lines
 
 
 async def test_registry_that_is_gone() -> None:

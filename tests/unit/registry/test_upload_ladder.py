@@ -87,10 +87,10 @@ def test_a_token_that_is_refused_after_a_minute_has_expired() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signal", "most"), [(Signal.LOST, 3), (Signal.CORRUPT, 1), (Signal.REFUSED, 1), (Signal.OUTLIVED, 3)]
+    ("signal", "most"), [(Signal.LOST, 3), (Signal.CORRUPT, 1), (Signal.REFUSED, 2), (Signal.OUTLIVED, 3)]
 )
 def test_what_no_waiting_cures_is_bounded(signal: Signal, most: int) -> None:
-    """Lost sessions and outlived tokens are replaced three times, other bytes and refused tokens answered once."""
+    """Lost sessions and outlived tokens are replaced three times, refused ones twice, and other bytes answered once."""
     ladder = Ladder()
     for _ in range(most):
         assert Step.RESTART in ladder.steps(Stage.WHOLE, signal)
