@@ -118,6 +118,11 @@ def _compose(text: str, file: str) -> Node | None:
         ) from None
     except MarkedYAMLError as error:
         raise _syntax_error(error, text, file) from None
+    except KeyError:
+        # ruamel looks up what it does with the version that a directive names.
+        raise SpecError(
+            "a %YAML directive names a version that is not known", file=file, hint="Remove the directive."
+        ) from None
     except (YAMLError, RecursionError):
         raise SpecError("the YAML is nested too deeply", file=file) from None
     return root

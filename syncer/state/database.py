@@ -196,6 +196,8 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translate(error, path) from error
+    except UnicodeDecodeError:
+        raise _damaged(path) from None
     except OSError as error:
         if error.errno in FULL:
             raise full(path) from None
@@ -207,15 +209,19 @@ def translated(path: Path) -> Iterator[None]:
         ) from None
 
 
+def _damaged(path: Path) -> StateFailed:
+    return StateFailed(
+        f"the state file {path} is damaged", hint="Run again: it will be set aside, and a new one begun."
+    )
+
+
 def _translate(error: sqlite3.Error, path: Path) -> StateError | LayoutError:
     code = getattr(error, "sqlite_errorcode", 0)
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_FULL or code == _SHM_SIZE:
         return full(path)
     if primary in _DAMAGED:
-        return StateFailed(
-            f"the state file {path} is damaged", hint="Run again: it will be set aside, and a new one begun."
-        )
+        return _damaged(path)
     if primary in _REFUSED:
         return StateError(
             f"the state file {path} cannot be opened for writing",

@@ -84,4 +84,5 @@ def test_a_long_hunt_comes_home_with_nothing(family: Family, seed: int, tmp_path
 
     catch = hunt(family, tmp_path, seed=seed, wanted=wanted)
     assert not catch.found
-    assert catch.refused, "of thousands of broken documents some are refused"
+    # Our own record of referrers is made anew where it is damaged.
+    assert catch.refused or family.name == "layout_referrers", "of thousands of broken documents some are refused"

@@ -111,3 +111,9 @@ async def test_a_read_only_folder_can_be_looked_at(path: Path, notebook: Noteboo
                 pass
     finally:
         path.parent.chmod(0o755)
+
+
+def test_words_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    """What SQLite says of a damaged file may hold bytes of it, which Python cannot read."""
+    with pytest.raises(StateFailed, match="is damaged"), translated(tmp_path / "state.db"):
+        b"\xff".decode()
