@@ -235,33 +235,19 @@ def test_a_signal_while_the_state_cannot_be_written(
         assert_goes_on(syncer, spec)
 
 
-def test_two_signals_end_it_at_once(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
-    """The second one asks nobody, waits for nothing and writes nothing; the next run goes on from there."""
-    with stage(serve, portal, tmp_path) as (spec, before):
-        before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
-        with started("run", spec, "--output", "json") as process:
-            assert before.reached.wait(PATIENCE)
-            process.send_signal(signal.SIGINT)
-            until_line(process.stderr, "SIGINT: stopping")
-            process.send_signal(signal.SIGINT)
-            out, err = ended(process)
-        assert (process.returncode, out) == (STOPPED, ""), err
-        portal.call(before.open)
-        assert_goes_on(syncer, spec)
-
-
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_a_drain_at_once(
-    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path, second: signal.Signals
+@pytest.mark.parametrize("case", ["SIGINT stopping SIGINT", "SIGTERM finishing SIGINT", "SIGTERM finishing SIGTERM"])
+def test_two_signals_end_it_at_once(
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path, case: str
 ) -> None:
-    """Whatever the second one is, nothing is waited for any more; the next run goes on from there."""
+    """The second one asks nobody, waits for nothing and writes nothing; the next run goes on from there."""
+    first, said, second = case.split()
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"(PATCH|PUT|DELETE) .*/blobs/uploads/")
         with started("run", spec, "--output", "json") as process:
             assert before.reached.wait(PATIENCE)
-            process.send_signal(signal.SIGTERM)
-            until_line(process.stderr, "SIGTERM: finishing")
-            process.send_signal(second)
+            process.send_signal(signal.Signals[first])
+            until_line(process.stderr, f"{first}: {said}")
+            process.send_signal(signal.Signals[second])
             out, err = ended(process)
         assert (process.returncode, out) == (STOPPED, ""), err
         portal.call(before.open)
