@@ -53,11 +53,18 @@ sys.exit(main())
 
 
 @pytest.fixture(autouse=True)
-def hangups() -> Iterator[None]:
-    """Let processes hear SIGHUP although these tests may run under nohup, which they would inherit."""
-    former = signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+def heard_signals() -> Iterator[None]:
+    """Let processes hear SIGHUP and SIGINT although these tests may run under nohup, or in a shell's background.
+
+    A signal that is ignored here would be ignored by every process that is started from here.
+    """
+    former = {one: signal.getsignal(one) for one in (signal.SIGHUP, signal.SIGINT)}
+    for one, handler in former.items():
+        if handler is signal.SIG_IGN or one is signal.SIGHUP:
+            signal.signal(one, lambda _number, _frame: None)
     yield
-    signal.signal(signal.SIGHUP, former)
+    for one, handler in former.items():
+        signal.signal(one, handler)
 
 
 @contextmanager
