@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from anyio import to_thread
 from syncer.errors import Denied, NotFound, ProtocolViolation, Side, SizeExceedsLimit, StatusError, Unsupported
 from syncer.events import Notice
 from syncer.oci import Digest, Manifest, media_types
+from syncer.oci.manifest import parse_object
 from syncer.oci.referrers import fallback_tag, referrers_index
 from syncer.registry import referrers
 from syncer.registry.capabilities import LIFETIME, Capability
@@ -62,7 +64,8 @@ class Registry:
         if request.method == "PUT":
             raw = await request.read()
             # Whether Syncer holds up the loop can be told only if the registry does not.
-            listed = [one.digest for one in (await to_thread.run_sync(Manifest.parse, raw, request.content_type)).manifests]
+            manifest = await to_thread.run_sync(Manifest.parse, raw, request.content_type)
+            listed = [one.digest for one in manifest.manifests]
             if missing := [digest for digest in listed if digest in self.gone]:
                 errors = [{"code": "MANIFEST_BLOB_UNKNOWN", "detail": digest} for digest in missing]
                 return web.json_response({"errors": errors}, status=400)
@@ -509,15 +512,25 @@ async def test_a_referrer_that_is_not_deleted_stays_listed() -> None:
     assert [SBOM.digest] == registry.listed()
 
 
-async def test_a_list_that_grows_large_does_not_hold_up_the_loop() -> None:
-    """A list of a megabyte is extended beside the loop."""
+@pytest.mark.parametrize(("count", "is_beside"), [(10, False), (2500, True)])
+async def test_a_long_list_does_not_hold_up_the_loop(
+    count: int, monkeypatch: pytest.MonkeyPatch, *, is_beside: bool
+) -> None:
+    """A list of a megabyte is extended beside the loop; for a short one that would take longer than to extend it."""
     registry = Registry()
     descriptors = [images.artifact(subject=SAMPLE.manifest, seed=seed).manifest.referrer_descriptor for seed in (1, 2)]
-    many = [*descriptors] * 2500
-    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index(many)
+    registry.manifests[fallback_tag(SAMPLE.digest)] = referrers_index([*descriptors] * count)
+    threads = set()
+
+    def noted(*args: Any, **named: Any) -> dict[str, Any]:
+        threads.add(threading.get_ident())
+        return parse_object(*args, **named)
+
+    monkeypatch.setattr("syncer.registry.referrers.parse_object", noted)
     async with scripted(registry.handle) as server, connected(server.address) as it:
         await it.client.repository("a", Side.TARGET).push_manifest(SBOM.manifest)
-    assert len(await to_thread.run_sync(registry.listed)) == 5001
+    assert len(await to_thread.run_sync(registry.listed)) == 2 * count + 1
+    assert is_beside == (threading.get_ident() not in threads)
 
 
 @pytest.mark.witness
