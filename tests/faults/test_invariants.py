@@ -220,6 +220,23 @@ def test_i6_a_request_in_a_pause() -> None:
     assert invariants_of(judged(world, course)) == {"I6"}
 
 
+@pytest.mark.parametrize(("heard", "broken"), [(1, set()), (2, {"I6"})])
+def test_i6_a_pause_that_nobody_heard_of(heard: int, broken: set[str]) -> None:
+    """Of two answers of a kind one was given up when it came: it may be the one that asks to be left alone."""
+    world = World()
+    injector = Injector(world.internet)
+    injector.at(Step.TAGS, exchanges.UNAVAILABLE)
+    injector.at(Step.CATALOG, exchanges.UNAVAILABLE_SECONDS)
+
+    async def ask(world: World) -> None:
+        for path in ("app/tags/list", "_catalog", "app/tags/list"):
+            await send("GET", f"{world.internet.origin(TARGET[0])}/v2/{path}")
+            await anyio.sleep(1)
+
+    course = replace(world.play(ask), heard={200: 1, 503: heard})
+    assert invariants_of(judged(world, course)) == broken
+
+
 def test_i6_more_requests_than_faults_explain() -> None:
     """One fault may cost eight requests, and not a ninth."""
     world = World()

@@ -302,9 +302,9 @@ def pauses(history: History, course: Course) -> Iterator[Violation]:
 
     Who gives up a request at the moment of its answer does not know what that asks; such runs are not judged.
     """
-    asking = [one for one in _exchanges(history, course) if one.pause is not None and one.is_delivered]
-    sent = Counter(one.status for one in asking)
-    if course.heard is not None and any(count > course.heard.get(status, 0) for status, count in sent.items()):
+    sent = Counter(one.status for one in _exchanges(history, course) if one.is_delivered)
+    asking = {one.status for one in _exchanges(history, course) if one.is_delivered and one.pause is not None}
+    if course.heard is not None and any(sent[status] > course.heard.get(status, 0) for status in asking):
         return
     until: dict[str, tuple[float, float]] = {}
     pending: dict[str, list[Exchange]] = defaultdict(list)
