@@ -54,7 +54,7 @@ def test_a_blob_that_is_there_already(tmp_path: Path) -> None:
 
 
 def test_a_registry_that_is_busy_with_others() -> None:
-    """Who has to wait for its turn to delete a session deletes it when it comes, however long others have taken."""
+    """Who starts over while all that may be asked at once is asked by others has deleted its session before."""
     target = Target(trouble={"PUT": [web.Response(status=405)]})
 
     async def main() -> str:
@@ -79,6 +79,36 @@ def test_a_registry_that_is_busy_with_others() -> None:
             return methods(server.lines)
 
     assert virtually(main()) == "POST PUT DELETE POST PATCH PUT"
+
+
+def test_a_registry_that_leaves_others_without_an_answer() -> None:
+    """Who is stopped deletes what it has opened, though all that may be asked at once has hung for a minute."""
+    target = Target()
+
+    async def main() -> str:
+        async def hang() -> None:
+            async with client.limits.request(data=False):
+                await anyio.sleep(60)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "PUT":
+                tasks.start_soon(hang)
+                pushing.cancel()
+            return await target.handle(request)
+
+        clock = asyncio.get_running_loop().time
+        async with scripted(handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True, connections=1)
+            async with (
+                RegistryClient(settings, Keys(), Recorder(), clock=clock) as client,
+                anyio.create_task_group() as tasks,
+            ):
+                with anyio.CancelScope() as pushing:
+                    await push(Connected(client, Clock(), Recorder()), Source(b"never"))
+                tasks.cancel_scope.cancel()
+            return methods(server.lines)
+
+    assert virtually(main()) == "POST PUT DELETE"
 
 
 @pytest.mark.parametrize(("waited", "broken"), [(0.0, set()), (12.0, {"I8"})])

@@ -5,6 +5,9 @@ in motion; and bulk is those of them that are large. They have windows of their 
 never queues behind a config, nor a config behind a layer, and each finds its size. How many large
 blobs move at once is what bounds memory: each has its buffers. A registry that says "too many
 requests" is left alone as a whole for as long as it asks.
+
+What gives an upload up is in a class of its own, which has a few permits and never fewer: a run that is
+stopped has two seconds for it, and it is when requests hang that runs are stopped.
 """
 
 from __future__ import annotations
@@ -12,17 +15,18 @@ from __future__ import annotations
 import random as random_module
 from typing import TYPE_CHECKING
 
-from syncer.registry.traffic.windows import AdaptiveWindow, SharedWindow
+from syncer.events import RequestKind
+from syncer.registry.traffic.windows import AdaptiveWindow, SharedWindow, Window
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-
-    from syncer.events import RequestKind
 
 #: Seconds of requests or bytes that may go out in one burst.
 _BURST = 0.1
 #: Seconds that are too short to sleep for; what is not waited now is waited later.
 _NOT_WORTH_SLEEPING = 0.002
+#: Uploads that are given up at once, at most.
+_TIDYING = 16
 #: How much later than a pause ends the last who wait go on: a share of it, and seconds at most.
 _SPREAD = 0.1
 _LONGEST_SPREAD = 1.0
@@ -84,6 +88,7 @@ class Limits:
         self.control = AdaptiveWindow(control, clock=clock, is_fixed=is_fixed)
         self.data = SharedWindow(data, clock=clock, is_fixed=is_fixed)
         self.bulk = SharedWindow(bulk, clock=clock, is_fixed=is_fixed)
+        self._tidying = Window(min(control, _TIDYING))
         self._requests = Pace(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
         self._kinds = {kind: Pace(rate, clock=clock, sleep=sleep) for kind, rate in (rates or {}).items()}
         self._bytes = Pace(bandwidth, clock=clock, sleep=sleep) if bandwidth else None
@@ -104,6 +109,9 @@ class Limits:
         self.control.lower(control)
         self.data.lower(data)
         self.bulk.lower(bulk)
+        if control < self._tidying.size:
+            # Who waits for a permit of the former gets it there.
+            self._tidying = Window(control)
         self._requests = self._slower(self._requests, requests_per_second)
         self._bytes = self._slower(self._bytes, bandwidth)
 
@@ -120,7 +128,9 @@ class Limits:
 
         A ``data`` request holds a blob's slot already.
         """
-        return Turn(self, None if data else self.control, kind)
+        if data:
+            return Turn(self, None, kind)
+        return Turn(self, self._tidying if kind is RequestKind.UPLOAD_DELETE else self.control, kind)
 
     def pause(self, seconds: float, place: str = "") -> None:
         """Send nothing for ``seconds`` to the registry, or to another ``place`` it leads to (an origin).
@@ -178,7 +188,7 @@ class Turn:
 
     __slots__ = ("_kind", "_limits", "_window")
 
-    def __init__(self, limits: Limits, window: AdaptiveWindow | None, kind: RequestKind | None) -> None:
+    def __init__(self, limits: Limits, window: Window | None, kind: RequestKind | None) -> None:
         self._limits = limits
         self._window = window
         self._kind = kind

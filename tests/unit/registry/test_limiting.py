@@ -46,6 +46,30 @@ async def test_window_bounds_what_is_under_way() -> None:
     assert (most, done, some.control.used) == (2, 10, 0)
 
 
+async def test_uploads_are_given_up_whatever_else_is_under_way() -> None:
+    """A few at once, and fewer where a ceiling is lower; overload takes nothing away from them."""
+    some = limits(Clock(), control=3)
+    most = under_way = 0
+
+    async def one() -> None:
+        nonlocal most, under_way
+        async with some.request(data=False, kind=RequestKind.UPLOAD_DELETE):
+            under_way += 1
+            most = max(most, under_way)
+            await anyio.lowlevel.checkpoint()
+            under_way -= 1
+
+    async with some.control.permit(), some.control.permit(), some.control.permit():
+        some.control.overloaded(is_answer=True)
+        for control, bound in ((3, 3), (2, 2), (9, 2)):
+            most = 0
+            some.tighten(control=control, data=1, bulk=1, requests_per_second=None, bandwidth=None)
+            async with anyio.create_task_group() as group:
+                for _ in range(10):
+                    group.start_soon(one)
+            assert most == bound
+
+
 async def test_nothing_goes_out_in_a_pause() -> None:
     """A pause stops control and data alike, also who waited for a permit when it began."""
     clock = Clock()
