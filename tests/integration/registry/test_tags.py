@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from anyio import to_thread
 
 from syncer.content import TagDescriber
 from syncer.errors import NotFound, ProtocolViolation, Side, StatusError
@@ -101,7 +102,7 @@ async def test_a_tag_that_is_only_in_the_map_is_none() -> None:
 async def test_a_large_map_does_not_hold_up_the_loop() -> None:
     """Ten thousand tags with their digests come in one page and one request."""
     names = [f"build-{at:05}" for at in range(10_000)]
-    held = {Digest.of(name.encode()): entry(name) for name in names}
+    held = await to_thread.run_sync(lambda: {Digest.of(name.encode()): entry(name) for name in names})
     body = {"tags": names, "manifest": held}
     async with scripted(answering(body)) as server, connected(server.address) as it:
         it.client.capabilities = Capabilities(traits=LARGE)
