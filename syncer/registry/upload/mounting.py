@@ -24,7 +24,7 @@ from syncer.registry.upload.calls import UploadCalls
 from syncer.registry.upload.forms import Terms, first_form
 from syncer.registry.upload.opening import ACCEPTED, Opened, asked_of_existing, exchanged, location_of, open_session
 from syncer.registry.upload.proof import check_stored
-from syncer.registry.upload.resuming import claimed, resumed
+from syncer.registry.upload.resuming import Note, claimed, resumed
 from syncer.registry.upload.session import UploadSession
 
 if TYPE_CHECKING:
@@ -56,11 +56,15 @@ async def begin(repository: RegistryRepository, descriptor: Descriptor, mount_fr
         return await _begin_anew(calls, mount_from)
     if mount_from:
         begun = await _begin_anew(calls, mount_from)
-        with anyio.CancelScope(shield=True):
-            if isinstance(begun, BlobOutcome):
-                await UploadSession(repository, descriptor, kept).abort()
-                return begun
+        if isinstance(begun, BlobOutcome):
+            await UploadSession(repository, descriptor, kept).abort()
+            return begun
+        try:
             await begun.abort()
+        except anyio.get_cancelled_exc_class():
+            # The note of what has no bytes took the place of its own; the next run is to find what has some.
+            Note(calls).write(kept.location, kept.offset)
+            raise
     return UploadSession(repository, descriptor, kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from yarl import URL
 from syncer.content import BlobOutcome
 from syncer.errors import ConnectionFailed, Denied, RateLimitReached, RegistryError
 from syncer.plan.records import UnfinishedUpload
-from syncer.registry import RegistrySettings
+from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.hosts import traits_of
 from syncer.registry.settings import UploadForm, UploadSettings
 from syncer.registry.unfinished import LARGE, UnfinishedUploads
@@ -24,7 +25,9 @@ from syncer.registry.upload.calls import UploadCalls
 from syncer.registry.upload.proof import is_stored
 from tests.support import images
 from tests.support.docker_registry import docker_registry
-from tests.support.scripted import connected, scripted
+from tests.support.faults.virtual_time import virtually
+from tests.support.observing import Recorder
+from tests.support.scripted import Clock, Connected, Keys, connected, scripted
 from tests.support.uploading import Source, Target, described, methods, push, repository_of
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from syncer.oci import Digest
-    from tests.support.scripted import Connected, Scripted
+    from tests.support.scripted import Scripted
 
 DATA = images.random_bytes(1_000_000, "resumed")
 DIGEST = described(DATA).digest
@@ -328,6 +331,46 @@ async def test_a_stop_ends_the_note_with_the_session() -> None:
     assert methods(server.lines)[-6:] == "DELETE"
     assert target.sessions == {}
     assert notebook.notes == {}
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_a_stop_does_not_wait_for_a_pause(*, is_elsewhere: bool) -> None:
+    """Of two sessions one is needless, and its registry wants a minute of quiet: who is stopped goes in two seconds.
+
+    What has bytes, and is needed, is left to the next run.
+    """
+    target, notebook = left_behind(400_000), Notebook()
+    if is_elsewhere:
+        target.blobs[DIGEST] = DATA
+
+    async def main() -> float:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "POST":
+                it.client.limits.pause(60)
+            return await target.handle(request)
+
+        clock = asyncio.get_running_loop().time
+        async with scripted(handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True)
+            key = (server.address, "a", DIGEST)
+            note = UnfinishedUpload(
+                registry=server.address, repository="a", digest=DIGEST, location=SEVEN.format(origin=server.url)
+            )
+            notebook.record_upload(note)
+            async with RegistryClient(settings, Keys(), Recorder(), clock=clock) as client:
+                client.unfinished = UnfinishedUploads(notebook, [note])
+                it = Connected(client, Clock(), Recorder())
+                began = clock()
+                with anyio.move_on_after(10):
+                    await push(it, Source(DATA), mount_from="b")
+                assert methods(server.lines) == "GET POST"
+                assert is_elsewhere or (notebook.notes[key].offset, "/7?" in notebook.notes[key].location) == (
+                    400_000,
+                    True,
+                )
+                return clock() - began
+
+    assert 10 <= virtually(main()) < 13
 
 
 async def test_signed_locations_are_not_noted() -> None:
