@@ -111,6 +111,33 @@ def test_a_registry_that_leaves_others_without_an_answer() -> None:
     assert virtually(main()) == "POST PUT DELETE"
 
 
+@pytest.mark.parametrize(("answers_after", "expected", "lasts"), [(1.4, "POST DELETE", 2.5), (1.6, "POST", 1.5)])
+def test_a_stop_takes_two_seconds_and_a_half(answers_after: float, expected: str, lasts: float) -> None:
+    """A POST that is answered late opens what is deleted at once, and neither is waited for without end."""
+    target = Target()
+
+    async def main() -> tuple[str, float]:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "DELETE":
+                await anyio.sleep(60)
+            pushing.cancel()
+            await anyio.sleep(answers_after)
+            return await target.handle(request)
+
+        clock = asyncio.get_running_loop().time
+        async with scripted(handle) as server:
+            settings = RegistrySettings(host=server.address, plain_http=True)
+            async with RegistryClient(settings, Keys(), Recorder(), clock=clock) as client:
+                began = clock()
+                with anyio.CancelScope() as pushing:
+                    await push(Connected(client, Clock(), Recorder()), Source(b"never"))
+                return methods(server.lines), clock() - began
+
+    sent, lasted = virtually(main())
+    assert sent == expected
+    assert lasted == pytest.approx(lasts, abs=0.3)
+
+
 @pytest.mark.parametrize(("waited", "broken"), [(0.0, set()), (12.0, {"I8"})])
 def test_a_registry_that_turns_a_stopped_run_away(waited: float, broken: set[str]) -> None:
     """A 429 that names no time excuses an open upload for as long as a client then keeps away, and no longer."""

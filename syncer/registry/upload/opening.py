@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Seconds that giving up a session may take; the registry forgets it in time by itself.
 ABORT_DEADLINE = 2.0
+#: Seconds in which the answer to a POST has to come that was on its way when it was cancelled, and in which what it
+#: opened has to be given up as well. With the drain before it (7 s) a stop is over within the 10 s of `docker stop`.
+_ANSWER_DEADLINE, _HASTE_DEADLINE = 1.5, 2.5
 #: Seconds that a registry gets to notice that a body was cut off, before it is asked to delete the session.
 _NOTICE = 0.1
 ACCEPTED = 202
@@ -145,10 +148,11 @@ class _Exchange:
 
     async def hasten(self) -> None:
         """Wait a moment for the answer, where it was sent, and give up what it opens."""
-        with anyio.CancelScope(shield=True):
+        now = anyio.current_time()
+        with anyio.CancelScope(shield=True, deadline=now + _HASTE_DEADLINE):
             if not self._departure.has_been:
                 self._shield.cancel()
-            self._shield.deadline = anyio.current_time() + ABORT_DEADLINE
+            self._shield.deadline = now + _ANSWER_DEADLINE
             await self.ended.wait()
             reply = self.reply
             if reply is None or reply.status != ACCEPTED:
