@@ -427,7 +427,9 @@ class _Course:
 
     def told(self, report: Report) -> str:
         """Return what is to be known of the run: what it reported, and what went wrong where."""
-        lines = [f"{report.status}, run of {self.came} requests"]
+        lines = [
+            f"{report.status}, run of {self.came} requests, judged at {self._scenario.internet.history.clock():.2f}"
+        ]
         lines += [f"failed: {failure.place}: {failure.message}" for failure in report.failures]
         lines += [f"{event.target}:{event.tag}: {event.outcome} {event.reason}" for event in self.finished]
         struck = [entry for entry in self._entries() if isinstance(entry, Exchange) and entry.fault]
