@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Real seconds in which nothing must happen before time jumps: what a connection or a thread may lag behind.
 _GRACE = 0.002
+#: And in which a thread that was about to go on gets the interpreter's lock, which this one holds while it looks.
+_PASSING = 0.0005
 #: CPU seconds of other threads that are none.
 _NOTHING = 20e-6
 
@@ -43,6 +45,11 @@ class _Jumping(selectors.BaseSelector):
             if time.perf_counter() - began > 2 * _GRACE:
                 # On a machine that is this busy, what is on its way over a socket lags behind, too.
                 continue
+            if _is_another_thread_running():
+                continue
+            ready = self._real.select(_PASSING)
+            if ready:
+                return ready
             if _time_of_others() - before < _NOTHING and not _is_another_thread_running():
                 break
         self.now += timeout
