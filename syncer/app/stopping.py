@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from syncer.app.interrupting import WISHES
 from syncer.engine.fanout import open_group
 
 if TYPE_CHECKING:
@@ -49,38 +50,48 @@ async def stoppable(
 ) -> T:
     """Run ``call`` with an event that the first of :func:`stop_signals` sets; a second one ends the process at once.
 
+    What :data:`WISHES` has noted before is the first.
+
     Args:
         call: the work; it is expected to return soon after the event was set.
         say: tells a person what happens.
         drain: begun by SIGTERM, which sets the event only when its seconds are over; None where nothing is worth it.
     """
     stop = anyio.Event()
+    was_asked = False
 
     async def expire(seconds: float) -> None:
         await anyio.sleep(seconds)
         stop.set()
 
-    async def watch() -> None:
-        was_asked = False
-        with stop_signals() as signals:
-            async for number in signals:
-                if was_asked:
-                    # Nothing is flushed and nobody is asked: that is what the second signal is for.
-                    os._exit(STOPPED)
-                was_asked = True
-                if number == signal.SIGTERM and drain is not None and drain.seconds > 0:
-                    most = f"{drain.seconds:g} s at most"
-                    say(f"SIGTERM: finishing what is under way, {most}; a second signal stops at once")
-                    drain.begin()
-                    group.start_soon(expire, drain.seconds)
-                else:
-                    say(f"{signal.Signals(number).name}: stopping; a second one stops at once")
-                    stop.set()
+    def ask(number: signal.Signals) -> None:
+        nonlocal was_asked
+        if was_asked:
+            # Nothing is flushed and nobody is asked: that is what the second signal is for.
+            os._exit(STOPPED)
+        was_asked = True
+        if number == signal.SIGTERM and drain is not None and drain.seconds > 0:
+            most = f"{drain.seconds:g} s at most"
+            say(f"SIGTERM: finishing what is under way, {most}; a second signal stops at once")
+            drain.begin()
+            group.start_soon(expire, drain.seconds)
+        else:
+            say(f"{signal.Signals(number).name}: stopping; a second one stops at once")
+            stop.set()
 
-    async with open_group() as group:
-        group.start_soon(watch)
-        result = await call(stop)
-        group.cancel_scope.cancel()
+    async def watch() -> None:
+        async for number in signals:
+            if WISHES.note(number):
+                ask(number)
+
+    # Before the work begins, which imports for a while, and until it is over.
+    with stop_signals() as signals:
+        async with open_group() as group:
+            if WISHES.first is not None:
+                ask(WISHES.first)
+            group.start_soon(watch)
+            result = await call(stop)
+            group.cancel_scope.cancel()
     return result
 
 

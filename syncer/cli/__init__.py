@@ -9,13 +9,14 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from syncer.app.interrupting import interruptible
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The interpreter looks for garbage once more as it ends, through all that was imported; the system
     # takes the memory back anyway.
     atexit.register(gc.freeze)
-    with _interruptible():
+    with interruptible():
         try:
             from syncer.cli.dispatch import dispatch  # noqa: PLC0415 - typer is not needed for the version
 
@@ -48,29 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             with suppress(OSError):
                 sys.stderr.write("syncer: stopped\n")
             return _STOPPED
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, wherever nobody listens who can do better.
-
-    They would end the process without a word and with a code of their own, and leave behind what was
-    started: a credential helper that waits for a password, for example.
-    """
-    former = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # One that is ignored stays so: that is how nohup works.
-            if signal.getsignal(number) is signal.SIG_DFL:
-                former[number] = signal.signal(number, signal.default_int_handler)
-    except ValueError:
-        # Only the main thread may; elsewhere somebody else's program decides about signals.
-        pass
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _fill_standard_streams() -> None:

@@ -88,6 +88,11 @@ def dispatch(arguments: Sequence[str]) -> int:
         code = _TYPER_INTERRUPTED
     except Exception as raised:  # noqa: BLE001 - whatever it is, a person gets a paragraph and no traceback
         code = _failed(raised, as_json=as_json)
+    except BaseExceptionGroup as raised:
+        # A signal that came while tasks were under way, and before they were listened for.
+        if raised.subgroup(KeyboardInterrupt) is None:
+            raise
+        code = _TYPER_INTERRUPTED
     if code == _TYPER_INTERRUPTED:
         say("stopped")
         code = ExitCode.STOPPED

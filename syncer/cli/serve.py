@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import anyio.to_thread
 import typer
 
 from syncer.app.loop import run
-from syncer.app.stopping import stop_signals
+from syncer.app.stopping import stoppable
 from syncer.cli.exits import ExitCode
 from syncer.cli.options import LogFormat, Spoken, Voice, spread
 from syncer.cli.rendering import print_line
@@ -82,7 +83,9 @@ def serve(
         token_lifetime=token_lifetime,
         on_request=_request_log(voice),
     )
-    run(lambda: _serve(folder, settings, host=host, port=port, voice=voice))
+    serving = partial(_serve, folder, settings, host=host, port=port, voice=voice)
+    # Ending is all that a signal asks of it: there is nothing to say.
+    run(lambda: stoppable(serving, say=lambda _: None))
     return ExitCode.DONE
 
 
@@ -118,15 +121,14 @@ def check_tree(folder: Path) -> None:
         )
 
 
-async def _serve(folder: Path, settings: ServerSettings, *, host: str, port: int, voice: Voice) -> None:
+async def _serve(
+    folder: Path, settings: ServerSettings, stop: anyio.Event, *, host: str, port: int, voice: Voice
+) -> None:
     tree = LayoutTree(folder)
     try:
         async with RegistryServer(tree, settings, host=host, port=port) as server:
-            # The first signal lets requests end; the receiver is gone by then, and a second one is not caught.
-            with stop_signals() as signals:
-                await anyio.to_thread.run_sync(_announce, server, folder, voice)
-                async for _ in signals:
-                    break
+            await anyio.to_thread.run_sync(_announce, server, folder, voice)
+            await stop.wait()
     finally:
         with anyio.CancelScope(shield=True):
             await tree.close()

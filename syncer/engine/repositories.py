@@ -302,14 +302,10 @@ class RepositorySync:
         began = self._clock()
         source_digest: Digest | None = None
         try:
-            done, source_digest = await self._sync(tag)
-        except Interrupted:
-            done = self._finished(tag, TagOutcome.CANCELLED)
-        except SyncerError as error:
-            if isinstance(error, NotFound) and error.side is Side.SOURCE and await self._has_vanished(tag):
-                done = self._finished(tag, TagOutcome.SKIPPED, reason=Reason.VANISHED)
-            else:
-                done = replace(self._finished(tag, TagOutcome.of(error)), error=error)
+            try:
+                done, source_digest = await self._sync(tag)
+            except SyncerError as error:
+                done = await self._failed(tag, error)
         except BaseException:
             # Cancelled, or a fault of ours: what was recorded before is no longer known to be so.
             cancelled = self._finished(tag, TagOutcome.CANCELLED)
@@ -415,14 +411,31 @@ class RepositorySync:
         await self._record(done, current)
         return done if count else None
 
+    async def _failed(self, tag: str, error: SyncerError) -> TagFinished:
+        """Return what became of a tag that ``error`` has ended."""
+        try:
+            if isinstance(error, NotFound) and error.side is Side.SOURCE and await self._has_vanished(tag):
+                return self._finished(tag, TagOutcome.SKIPPED, reason=Reason.VANISHED)
+        except Interrupted as interrupted:
+            error = interrupted
+        if isinstance(error, Interrupted):
+            return self._finished(tag, TagOutcome.CANCELLED)
+        return replace(self._finished(tag, TagOutcome.of(error)), error=error)
+
     async def _has_vanished(self, tag: str) -> bool:
-        """Tell whether a tag that was listed is gone from the source by now, rather than broken."""
+        """Tell whether a tag that was listed is gone from the source by now, rather than broken.
+
+        Raises:
+            Interrupted: when there was no time to find out.
+        """
         if tag in self.pair.selection.named_tags():
             return False
         try:
             await self.pair.source.resolve(tag)
         except NotFound:
             return True
+        except Interrupted:
+            raise
         except SyncerError:
             return False
         return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from syncer.errors import (
     ContentError,
     ImmutableTag,
+    Interrupted,
     NotFound,
     ProtocolViolation,
     RegistryError,
@@ -151,7 +152,7 @@ async def _holds(repository: RegistryRepository, reference: str, manifest: Manif
     try:
         return (await repository.resolve(reference)).digest == manifest.digest
     except SyncerError as error:
-        if error.retryable or error.is_deferral:
+        if error.retryable or error.is_deferral or isinstance(error, Interrupted):
             # Nobody knows what it holds: that is no verdict on the tag.
             raise
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,21 @@ sys.meta_path.insert(0, Slow())
 from syncer.cli import main
 sys.exit(main())
 """
+#: What happens while a module is imported, as a sitecustomize.py: ``python -m`` is to be as it is.
+MEANWHILE = """
+import os, signal, sys
+named = {!r}
+class Interrupting:
+    def find_spec(self, name, *more):
+        global named
+        if name == named:
+            named = ""
+            exec({!r})
+sys.meta_path.insert(0, Interrupting())
+"""
+ASKED = "os.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(1000): pass"
+#: Whatever is raised in it is ignored, as in what importlib does about its locks.
+ASKED_IN_VAIN = f"class Gone:\n    def __del__(self): exec({ASKED!r})\nGone()"
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +133,81 @@ def test_a_signal_before_there_is_anything_to_stop(number: signal.Signals) -> No
         process.send_signal(number)
         out, err = ended(process)
     assert (process.returncode, out, err) == (STOPPED, "", "syncer: stopped\n")
+
+
+def meanwhile(tmp_path: Path, module: str, happens: str) -> dict[str, str]:
+    """Return the environment of a process to which something ``happens`` while it imports ``module``."""
+    (tmp_path / "sitecustomize.py").write_text(MEANWHILE.format(module, happens))
+    return {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
+
+
+def test_a_signal_within_what_the_interpreter_executes(tmp_path: Path) -> None:
+    """Python itself would end the process by SIGINT for a KeyboardInterrupt that has gone through an exec."""
+    with started("run", "spec.yaml", env=meanwhile(tmp_path, "typer", ASKED)) as process:
+        out, err = ended(process)
+    assert (process.returncode, out, err) == (STOPPED, "", "syncer: stopped\n")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(("typer", ASKED_IN_VAIN), id="ignored"), pytest.param(("aiosqlite", ASKED), id="on the loop")],
+)
+def test_a_signal_just_before_the_work_begins(
+    serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path, case: tuple[str, str]
+) -> None:
+    """One that came where errors are ignored, or when the loop is there and nothing is open, stops the run as later."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        with started("run", spec, "--output", "json", env=meanwhile(tmp_path, *case)) as process:
+            out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == STOPPED, err
+        assert "SIGTERM: finishing" in err
+        assert_reported(out, "interrupted")
+        assert not before.lines
+        assert_goes_on(syncer, spec)
+
+
+def test_a_terminal_that_is_closed(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
+    """Its shell sends SIGHUP, and the kernel sends it once more when that has gone: it is no second wish."""
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"PUT .*/manifests/")
+        with (
+            started("run", spec, "--output", "json") as process,
+            closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=PATIENCE)) as other,
+        ):
+            assert before.reached.wait(PATIENCE)
+            other.execute("BEGIN IMMEDIATE")
+            process.send_signal(signal.SIGHUP)
+            until_line(process.stderr, "sync.tag_cancelled")
+            process.send_signal(signal.SIGHUP)
+            other.execute("ROLLBACK")
+            out, err = ended(process)
+        assert process.returncode == STOPPED, err
+        assert_reported(out, "interrupted")
+        portal.call(before.open)
+        assert_goes_on(syncer, spec)
+
+
+def test_a_served_registry_that_is_told_twice_ends_what_is_under_way(tmp_path: Path) -> None:
+    """A terminal that is closed says so twice: a request that was being made when it did is answered all the same."""
+    with started("registry", "serve", tmp_path / "tree", "--listen", "127.0.0.1:0", "--output", "json") as process:
+        host, _, port = json.loads(line_of(process.stdout))["address"].partition(":")
+        digest = f"sha256:{hashlib.sha256(b'whole').hexdigest()}"
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = f"POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n"
+            connection.sendall(head.encode() + b"who")
+            while not any((tmp_path / "tree" / ".syncer" / "uploads").glob("*")):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGHUP)
+            # Refused, or reset when it came in the last moment.
+            with pytest.raises(ConnectionError):
+                while True:
+                    socket.create_connection((host, int(port)), timeout=20).close()
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+            connection.sendall(b"le")
+            assert connection.recv(100).startswith(b"HTTP/1.1 201")
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +346,10 @@ def test_two_signals_end_it_at_once(
             assert before.reached.wait(PATIENCE)
             process.send_signal(signal.Signals[first])
             until_line(process.stderr, f"{first}: {said}")
-            process.send_signal(signal.Signals[second])
+            while process.poll() is None:
+                # One that comes at once is the first one told twice, as timeout(1) does.
+                process.send_signal(signal.Signals[second])
+                time.sleep(0.05)
             out, err = ended(process)
         assert (process.returncode, out) == (STOPPED, ""), err
         portal.call(before.open)

@@ -122,7 +122,7 @@ def test_a_copy_imports_nothing_of_a_run(serve: Serve) -> None:
     }
     assert (of_a_run | IDLE) & set(imported) == set()
     # With next to nothing on the stack: our own modules would import it from deep below.
-    assert imported.index("aiohttp") < imported.index("syncer.app")
+    assert imported.index("aiohttp") < imported.index("syncer.app.copying")
 
 
 def test_a_run_that_finds_everything_in_sync_imports_nothing_that_moves_content(serve: Serve, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_run_that_finds_everything_in_sync_imports_nothing_that_moves_content(
         imported = imported_by("run", str(spec))
     moving = {"syncer.registry.upload", "syncer.registry.download", "syncer.registry.manifests"}
     assert (moving | IDLE) & set(imported) == set()
-    assert imported.index("aiohttp") < imported.index("syncer.app")
+    assert imported.index("aiohttp") < imported.index("syncer.app.loop")
 
 
 def test_what_asks_no_registry_imports_no_client(tmp_path: Path) -> None:
