@@ -63,6 +63,11 @@ OUT_OF_FILES_HINT = (
     "Raise the limit on open files ('ulimit -n', or LimitNOFILE= of a systemd unit), or let less be asked at once by "
     "'limits: {connections: N}' of a registry."
 )
+#: What to do about a manifest that a registry acknowledges and cannot read.
+NOT_GIVEN_BACK_HINT = (
+    "The registry has acknowledged this manifest and does not give it back. Its disk may have been full when it was "
+    "first written: remove what its storage has under this digest, and run again."
+)
 
 
 class Side(StrEnum):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncer.errors import StorageFull, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 def check_writable(path: Path) -> None:
@@ -35,7 +36,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_parts(path: Path, parts: Iterable[str]) -> None:
-    """Write the parts of a text to ``path``: wholly, or not at all. A pipe or device is written as it is.
+    """Write the parts of a text to ``path``: wholly, or not at all.
+
+    A pipe or device is written as it is, and so is what a standard stream goes to (``/dev/stdout``). A link stays one.
 
     Names of files may have bytes that are no UTF-8 (PEP 383). They are escaped as on the terminal, which in JSON
     stands for what they were. What a process that was killed left beside ``path`` is removed.
@@ -47,10 +50,12 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
     from syncer.layout.files import begin_beside  # noqa: PLC0415 - most commands write no file
 
     try:
-        if path.exists() and not path.is_file():
-            with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        standing = _open_standing(path)
+        if standing is not None:
+            with os.fdopen(standing, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(parts)
             return
+        path = Path(os.path.realpath(path))
         handle, temporary = begin_beside(path, mode=0o666)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -65,3 +70,17 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull(message, hint="Free space, or name a file elsewhere.") from None
         raise UsageError(message, hint="Check the directory.") from None
+
+
+def _open_standing(path: Path) -> int | None:
+    """Open what is not to be replaced; None where that is a file like any other, or nothing."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    for stream in (sys.stdout, sys.stderr):
+        # Through the stream's own handle: another one would begin at the file's first byte, or leave it behind.
+        with suppress(OSError, ValueError, AttributeError):
+            if os.path.samestat(os.fstat(stream.fileno()), status):
+                stream.flush()
+                return os.dup(stream.fileno())
+    return None if path.is_file() else os.open(path, os.O_WRONLY | os.O_CLOEXEC)

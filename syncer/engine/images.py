@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 from syncer.content import ReferrerKeeper, ReferrerLister, is_able
 from syncer.engine.blobs import blamed_on
 from syncer.engine.fanout import Flights, run_all
-from syncer.errors import Denied, DigestMismatch, NotFound, Side, SizeExceedsLimit
+from syncer.errors import (
+    NOT_GIVEN_BACK_HINT,
+    Denied,
+    DigestMismatch,
+    NotFound,
+    ServerFailure,
+    Side,
+    SizeExceedsLimit,
+    Unauthorized,
+)
 from syncer.events import ManifestPushed
 from syncer.oci.referrers import cosign_tags, fallback_tag
 from syncer.oci.subset import subset
@@ -77,6 +86,8 @@ class _Walk:
     listed: set[Digest] = field(default_factory=set)
     #: Nothing is known of what refers to the content: the target is asked for its lists.
     is_asking: bool = False
+    #: The target has failed at writing some of it before: what it says to have written is asked for.
+    is_doubted: bool = False
     #: Companion tags that the walk has come to.
     tags: set[str] = field(default_factory=set)
     referrers: int = 0
@@ -161,13 +172,20 @@ class ImageCopier:
         self.companions_seen: set[str] = set()
 
     async def copy(
-        self, reference: str, tag: str, *, digest: Digest | None = None, held: Digest | None = None
+        self,
+        reference: str,
+        tag: str,
+        *,
+        digest: Digest | None = None,
+        held: Digest | None = None,
+        doubted: bool = False,
     ) -> Copied:
         """Copy what ``reference`` (a tag or digest) stands for, and then let ``tag`` point to it.
 
         An empty ``tag`` writes the manifest by its digest only. When ``digest`` is given, nothing else is
         written to the target than what has it. Nothing is written when it turns out to be ``held``, what the
         target's tag stands for: the digest in a registry's HEAD may be another than that of its bytes.
+        Where the target is ``doubted``, it is asked for each manifest that it says to have written.
 
         Raises:
             DigestMismatch: when the manifest to be written does not have the ``digest`` asked for.
@@ -186,7 +204,7 @@ class ImageCopier:
             )
         if top.digest == held:
             return Copied(digest=top.digest, source_digest=original.digest, referrers=0, was_held=True)
-        walk = _Walk()
+        walk = _Walk(is_doubted=doubted or self.options.recheck)
         walk.enter(top.digest, 0)
         image = (top.digest, top is original)
         while image in self._images:
@@ -207,7 +225,8 @@ class ImageCopier:
         # A subset is another manifest than the one that was signed: what refers to the whole index does not fit it.
         subjects = [top.digest, *walk.fresh] if is_original else list(walk.fresh)
         companions = await self._find_companions(subjects, walk)
-        if companions:
+        # What is doubted is to be there before a tag moves to it.
+        if companions or (walk.is_doubted and tag and not self.options.recheck):
             await self._push(top, "", walk, is_top=True)
             await self._copy_companions(companions, walk)
         if tag or not companions:
@@ -226,7 +245,7 @@ class ImageCopier:
             is_known: an earlier run has noted what it brought; else the target is asked for its list first, as all
                 of it may be there.
         """
-        walk = _Walk(is_asking=not (is_known or self.options.recheck))
+        walk = _Walk(is_asking=not (is_known or self.options.recheck), is_doubted=self.options.recheck)
         walk.enter(digest, 0)
         listed = [companion for companion in await self._find_companions([digest], walk) if companion.link]
         await self._copy_companions(listed, walk)
@@ -278,6 +297,8 @@ class ImageCopier:
             await self._flights.wait(link.digest)
         if link.digest in self._written:
             # Another image has brought it, and may yet fail to bring what refers to it and to what is below it.
+            if walk.is_doubted:
+                await self._confirm(link.digest)
             self._note_fresh(link.digest, walk)
             return
         with self._flights.lead(link.digest):
@@ -408,6 +429,8 @@ class ImageCopier:
                 if is_top:
                     lost = await self._find_companions(list(walk.fresh)[known:], walk)
                     await self._copy_companions(lost, walk)
+        if walk.is_doubted:
+            await self._confirm(manifest.digest)
         self._written[manifest.digest] = tuple(child.digest for child in manifest.manifests)
         if len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
@@ -419,6 +442,25 @@ class ImageCopier:
                 tag=tag,
             )
         )
+
+    async def _confirm(self, digest: Digest) -> None:
+        """Ask for a manifest that the target says it has written.
+
+        docker-registry whose disk was full when it wrote a manifest keeps an empty file of it, which it takes for the
+        manifest ever after: it acknowledges each later write, does none, and can give nothing back.
+
+        Raises:
+            NotFound, ServerFailure: when the target does not give it back.
+        """
+        try:
+            with blamed_on(Side.TARGET):
+                await self._target.resolve(digest)
+        except (Denied, Unauthorized):
+            # Who may write need not be allowed to read.
+            return
+        except (NotFound, ServerFailure) as error:
+            error.hint = f"{error.hint} {NOT_GIVEN_BACK_HINT}".strip()
+            raise
 
     async def _repair(self, missing: list[Descriptor], walk: _Walk) -> None:
         """Bring again what the registry says it does not have."""

@@ -88,6 +88,8 @@ class RepositorySync:
         self._in_sync: set[Digest] = set()
         #: What is recorded of tags that were handed out and not looked at yet, where the target need not be asked.
         self._believed: dict[str, Recorded] = {}
+        #: Tags that were handed out and failed when they were last tried.
+        self._failed: set[str] = set()
 
     # ------------------------------------------------------------------ look
 
@@ -249,6 +251,7 @@ class RepositorySync:
         pair = self.pair
         if pair.options.recheck:
             return list(tags)
+        self._failed |= await self._failed_before(tags)
         immutable = {tag for tag in tags if pair.selection.is_immutable(tag)}
         settled = await self._settled([tag for tag in tags if tag in immutable])
         believed = await self._believe([tag for tag in tags if tag not in immutable])
@@ -268,6 +271,11 @@ class RepositorySync:
             await self._record(done, source_digest)
             self._observer.notify(done)
         return others
+
+    async def _failed_before(self, tags: Sequence[str]) -> set[str]:
+        """Return those of ``tags`` that failed when they were last tried."""
+        records = await self._journal.tags(self.pair.target_name, tags)
+        return {tag for tag, record in records.items() if record.outcome is TagOutcome.FAILED}
 
     def _listed_in_sync(self, tag: str, recorded: Recorded | None) -> tuple[Action, Digest] | None:
         """Return what to say of a tag that is in sync as the source's list, and the target's or a record, tell."""
@@ -330,7 +338,9 @@ class RepositorySync:
         if action.reason is Reason.NEW:
             self._blobs.expect_bare(self.pair.target.repository)
         # A tag that the source seems to have lost is fetched all the same: the error says what happened.
-        copied = await self._copier.copy(tag, tag, held=None if self.pair.options.recheck else action.previous)
+        copied = await self._copier.copy(
+            tag, tag, held=None if self.pair.options.recheck else action.previous, doubted=tag in self._failed
+        )
         if platforms := self.pair.options.platforms_key:
             await self._journal.record_subset(copied.source_digest, platforms, copied.digest)
         if copied.was_held:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -158,12 +159,14 @@ class ArchiveSource(Archive):
     def _start(self) -> None:
         try:
             with files.reported(self.path):
-                self._handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                # O_NONBLOCK: a FIFO must not hang the open.
+                self._handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except LayoutError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise NotFound(f"there is no archive at {self.path}", hint="Check the path.") from None
             raise
         try:
+            self._check_kind()
             with files.reported(self.path):
                 documents = self._scan()
             check_version(documents.get(LAYOUT_FILE), where=self.path)
@@ -171,6 +174,10 @@ class ArchiveSource(Archive):
         except BaseException:
             self._end()
             raise
+
+    def _check_kind(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._opened()).st_mode):
+            raise no_file(self.path)
 
     def _scan(self) -> dict[str, bytes]:
         """Note where each blob lies; return the layout's own two files."""
@@ -261,6 +268,11 @@ class ArchiveSource(Archive):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+
+def no_file(path: Path) -> LayoutError:
+    """Return the error for an archive that is a device, a pipe or a directory."""
+    return LayoutError(f"{path} is no file", hint="Archives are read and written in place: name a file on a disk.")
 
 
 def _drain(extent: Extent) -> bytes:

@@ -6,6 +6,7 @@ import os
 import tarfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,7 +15,7 @@ from anyio.to_thread import run_sync
 from syncer.content import BlobOutcome, BlobSession
 from syncer.errors import LayoutError
 from syncer.layout import files
-from syncer.layout.archive import Archive
+from syncer.layout.archive import Archive, no_file
 from syncer.layout.blobs import pour
 from syncer.layout.graph import links, require_links, stated_media_type
 from syncer.layout.index import Put
@@ -24,7 +25,6 @@ from syncer.oci.reference import check_tag
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -51,7 +51,7 @@ class ArchiveTarget(Archive):
         """Use :meth:`open`."""
         super().__init__(path, repository)
         self._durable = durable
-        self._temporary = path
+        self._place = self._temporary = path
         self._end = 0
         #: Stretches that were given to blobs that failed: offset and length, header included.
         self._void: list[tuple[int, int]] = []
@@ -70,10 +70,12 @@ class ArchiveTarget(Archive):
         return target
 
     def _start(self) -> None:
-        if self.path.is_dir():
-            raise LayoutError(f"{self.path} is a directory", hint="Name the archive's file.")
+        if self.path.exists() and not self.path.is_file():
+            raise no_file(self.path)
+        # A file that is a link stays one; what it leads to is replaced.
+        self._place = Path(os.path.realpath(self.path))
         with files.reported(self.path):
-            self._handle, self._temporary = files.begin_beside(self.path)
+            self._handle, self._temporary = files.begin_beside(self._place)
         try:
             self._write_file(LAYOUT_FILE, version_text())
         except BaseException:
@@ -186,9 +188,9 @@ class ArchiveTarget(Archive):
                 os.ftruncate(self._handle, end + -end % tarfile.RECORDSIZE)
                 if self._durable:
                     os.fsync(self._handle)
-                self._temporary.replace(self.path)
+                self._temporary.replace(self._place)
             if self._durable:
-                files.sync_directory(self.path.absolute().parent)
+                files.sync_directory(self._place.parent)
         finally:
             self._discard()
 

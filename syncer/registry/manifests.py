@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from syncer.errors import (
+    NOT_GIVEN_BACK_HINT,
     ContentError,
     ImmutableTag,
     Interrupted,
@@ -81,7 +82,28 @@ async def put(repository: RegistryRepository, manifest: Manifest, reference: str
         if not await _is_stored(repository, manifest, reference):
             raise _violation(repository, manifest, reply, "but does not show it")
         capabilities.learn(Capability.STORES_MANIFESTS, offered=True)
+    elif reply.attempts > 1:
+        await _check_given_back(repository, manifest)
     return reply
+
+
+async def _check_given_back(repository: RegistryRepository, manifest: Manifest) -> None:
+    """Ask for a manifest that was taken only when it was sent again.
+
+    docker-registry whose disk was full at the first try keeps an empty file of it, takes that for the manifest ever
+    after, and acknowledges each later try.
+
+    Raises:
+        ServerFailure: when the registry cannot give it back.
+    """
+    try:
+        await repository.resolve(manifest.digest)
+    except ServerFailure as error:
+        error.hint = f"{error.hint} {NOT_GIVEN_BACK_HINT}".strip()
+        raise
+    except SyncerError:
+        # That says nothing against the registry's word: who may write need not be allowed to read.
+        return
 
 
 async def _put(repository: RegistryRepository, manifest: Manifest, reference: str) -> Reply:

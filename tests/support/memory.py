@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 
 from syncer.content import BlobOutcome
-from syncer.errors import NotFound
+from syncer.errors import NotFound, ServerFailure
 from syncer.oci import Descriptor, Digest, Manifest
 from syncer.oci.referrers import is_companion
 
@@ -49,6 +49,8 @@ class MemoryRegistry:
     names_all_missing: bool = True
     #: Manifests that were refused since content was missing.
     refused: list[Digest] = field(default_factory=list)
+    #: Manifests whose writes are acknowledged, and which are not given back: what a full disk left of them.
+    hollow: set[Digest] = field(default_factory=set)
     referrers_api: bool = True
     log: list[Operation] = field(default_factory=list)
     blobs: dict[str, dict[Digest, bytes]] = field(default_factory=dict)
@@ -155,7 +157,10 @@ class MemoryRepository:
 
     async def resolve(self, reference: str) -> Descriptor:
         await self.place.asked("head", self._name, reference)
-        return self._find(reference).descriptor
+        found = self._find(reference).descriptor
+        if found.digest in self.place.hollow:
+            raise ServerFailure("500", registry=self.place.name, method="HEAD", url="", status=500)
+        return found
 
     async def fetch_manifest(self, reference: str) -> Manifest:
         await self.place.asked("get", self._name, reference)

@@ -174,3 +174,27 @@ async def test_a_missing_repository_is_created() -> None:
         async with connected(server.address, settings=settings) as it:
             await it.client.repository("a", Side.TARGET).push_manifest(MANIFEST, "1")
     assert methods(server.lines) == "PUT PUT"
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+async def test_what_was_taken_at_the_second_try_is_asked_for(status: int) -> None:
+    """docker-registry whose disk was full keeps an empty file, and acknowledges what it will not give back."""
+    puts = [web.Response(status=500)]
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.content.read()
+        if request.method == "PUT":
+            created = web.Response(status=201, headers={"Docker-Content-Digest": Digest.of(body)})
+            return puts.pop() if puts else created
+        named = {"Docker-Content-Digest": MANIFEST.digest, "Content-Type": MANIFEST.media_type}
+        return web.Response(status=status, headers=named)
+
+    async with scripted(handle) as server, connected(server.address) as it:
+        repository = it.client.repository("a", Side.TARGET)
+        if status != 500:
+            await repository.push_manifest(MANIFEST, "t")
+            assert methods(server.lines).startswith("PUT PUT HEAD")
+            return
+        with pytest.raises(ServerFailure) as raised:
+            await repository.push_manifest(MANIFEST, "t")
+    assert "does not give it back" in raised.value.hint

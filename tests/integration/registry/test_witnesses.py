@@ -11,10 +11,11 @@ import pytest
 from anyio.to_thread import run_sync
 
 from syncer.content import BlobOutcome, verified
-from syncer.errors import DigestMismatch, NotFound, Side, Unauthorized, Unsupported
+from syncer.errors import DigestMismatch, NotFound, ServerFailure, Side, Unauthorized, Unsupported
 from syncer.oci import Digest
 from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.credentials.values import Basic
+from syncer.registry.traffic.retry import RetryPolicy
 from tests.support import images
 from tests.support.docker_registry import docker_registry, find_skopeo
 from tests.support.observing import Recorder
@@ -45,10 +46,12 @@ def witness(tmp_path: Path) -> Iterator[Witness]:
 
 
 @asynccontextmanager
-async def client_of(witness: Witness, credential: Credential | None = None) -> AsyncIterator[RegistryClient]:
+async def client_of(
+    witness: Witness, credential: Credential | None = None, policy: RetryPolicy | None = None
+) -> AsyncIterator[RegistryClient]:
     """Give a client of the witness."""
     settings = RegistrySettings(host=witness.host, plain_http=True)
-    async with RegistryClient(settings, Keys(credential), Recorder()) as client:
+    async with RegistryClient(settings, Keys(credential), Recorder(), policy=policy) as client:
         yield client
 
 
@@ -197,6 +200,19 @@ async def test_cancelled_upload_is_given_up(witness: Witness) -> None:
     # This version refuses the DELETE: the state in the Location is older than the bytes that arrived.
     assert "DELETE" in [access.method for access in witness.requests()]
     assert await run_sync(lambda: list(witness.storage.glob("data/**/blobs/sha256/*"))) == []
+
+
+async def test_a_manifest_of_which_a_full_disk_left_an_empty_file(witness: Witness) -> None:
+    """It is acknowledged ever after and never given back, which a HEAD tells; nothing a client does mends it."""
+    sample = images.image()
+    data = witness.storage / f"data/docker/registry/v2/blobs/sha256/{sample.digest.encoded[:2]}/{sample.digest.encoded}"
+    async with client_of(witness, policy=RetryPolicy(tries=1)) as client:
+        repository = client.repository("a", Side.TARGET)
+        await push(repository, sample, "1")
+        await anyio.Path(data / "data").write_bytes(b"")
+        await repository.push_manifest(sample.manifest, "1")
+        with pytest.raises(ServerFailure):
+            await repository.resolve(sample.digest)
 
 
 async def test_password(tmp_path: Path) -> None:

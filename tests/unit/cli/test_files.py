@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import syncer
 from syncer.cli.files import check_writable, write_text
 from syncer.errors import StorageFull, UsageError
 
@@ -58,3 +61,36 @@ def test_a_device_is_written_as_it_is() -> None:
     """A device is not replaced by a file."""
     write_text(DEVICES / "null", "x")
     assert not (DEVICES / "null").is_file()
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    """What a link leads to is replaced, as a file is."""
+    (tmp_path / "elsewhere").mkdir()
+    file, link = tmp_path / "elsewhere" / "digest", tmp_path / "link"
+    link.symlink_to(file)
+    for text in ("sha256:0", "sha256:1"):
+        write_text(link, text)
+        assert file.read_text() == f"{text}\n"
+    assert link.is_symlink()
+    assert [path.name for path in file.parent.iterdir()] == ["digest"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_a_standard_stream_goes_to_is_written_through_it(tmp_path: Path, number: int) -> None:
+    """A link to the stream (/dev/stdout) is not replaced, and what else is printed stands before and behind."""
+    link, out = tmp_path / "stream", tmp_path / "out"
+    link.symlink_to(f"/proc/self/fd/{number}")
+    code = f"""
+import os, pathlib
+from syncer.cli.files import write_text
+os.write({number}, b"before ")
+write_text(pathlib.Path({str(link)!r}), "text")
+os.write({number}, b"behind")
+"""
+    with out.open("wb") as file:
+        out_and_err = (file, None) if number == 1 else (None, file)
+        environ = {**os.environ, "PYTHONPATH": str(Path(syncer.__file__).parents[1])}
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, env=environ, check=True, stdout=out_and_err[0], stderr=out_and_err[1])
+    assert link.is_symlink()
+    assert out.read_text() == "before text\nbehind"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import stat
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -239,6 +241,36 @@ async def test_no_place_to_write(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "a.tar"):
         with pytest.raises(LayoutError):
             await ArchiveTarget.open(path)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+async def test_what_is_no_file_is_left_alone(tmp_path: Path, *, is_linked: bool) -> None:
+    """A device or pipe (/dev/stdout) is neither replaced by an archive nor waited for, whatever leads to it."""
+    pipe, path = tmp_path / "pipe", tmp_path / "a.tar"
+    os.mkfifo(pipe)
+    if is_linked:
+        path.symlink_to(pipe)
+    else:
+        path = pipe
+    before = beside(tmp_path)
+    for opened in (ArchiveTarget.open, ArchiveSource.open):
+        with pytest.raises(LayoutError, match="is no file"):
+            await opened(path)
+    assert beside(tmp_path) == before
+    assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+async def test_a_link_stays_one(tmp_path: Path) -> None:
+    """What a link leads to is replaced, where it is."""
+    (tmp_path / "elsewhere").mkdir()
+    file, link = tmp_path / "elsewhere" / "a.tar", tmp_path / "link.tar"
+    link.symlink_to(file)
+    for seed in range(2):
+        await written(link, images.image(seed=seed))
+        assert beside(file.parent) == ["a.tar"]
+    assert link.is_symlink()
+    async with await ArchiveSource.open(file) as source:
+        await check(source, images.image(seed=1), "")
 
 
 async def test_closed(tmp_path: Path) -> None:
