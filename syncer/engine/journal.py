@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from syncer.events import TagOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from syncer.oci.digest import Digest
     from syncer.plan.records import TagRecord
@@ -31,6 +31,10 @@ class Journal(Protocol):
 
     async def tags(self, target: str, tags: Sequence[str] | None = None) -> dict[str, TagRecord]:
         """Return what is remembered of the tags of ``target``, all of them or those asked for."""
+        ...
+
+    async def failed(self) -> Mapping[str, Collection[str]]:
+        """Return the tags that failed when they were last tried, by target."""
         ...
 
     async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
@@ -90,6 +94,13 @@ class MemoryJournal:
         records = self._tags.get(target, {})
         return dict(records) if tags is None else {tag: records[tag] for tag in tags if tag in records}
 
+    async def failed(self) -> Mapping[str, Collection[str]]:
+        """Return the tags that failed when they were last tried, by target."""
+        return {
+            target: {tag for tag, record in records.items() if record.outcome is TagOutcome.FAILED}
+            for target, records in self._tags.items()
+        }
+
     async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
         """Return the records of those of ``tags`` that were copied, or found in sync, when last looked at."""
         records = await self.tags(target, tags)
@@ -140,6 +151,7 @@ class ReadOnlyJournal:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.tags = journal.tags
+        self.failed = journal.failed
         self.last_words = journal.last_words
         self.knows = journal.knows
         self.locate = journal.locate

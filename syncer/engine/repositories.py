@@ -20,7 +20,7 @@ from syncer.plan.actions import Action, ActionKind, Reason, Recorded, TagObserva
 from syncer.plan.records import TagRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from syncer.content import Source, Target
     from syncer.engine.blobs import BlobMover
@@ -66,15 +66,20 @@ class RepositorySync:
         *,
         run: str = "",
         clock: Callable[[], float] = time.time,
+        doubted: Collection[str] = (),
         admits: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """Prepare to sync; ``admits`` has the last word on each tag that is selected."""
+        """Prepare to sync; ``admits`` has the last word on each tag that is selected.
+
+        What the target says to have written of tags that are ``doubted``, as it failed at them before, is asked for.
+        """
         self.pair = pair
         self._blobs = blobs
         self._journal = journal
         self._observer = observer
         self._run = run
         self._clock = clock
+        self._doubted = doubted
         #: To be run beside; a tag may be looked at once it was handed out there.
         self.listing = Listing(
             pair.source, pair.target, pair.selection, observer, referrers=pair.options.referrers, admits=admits
@@ -88,8 +93,6 @@ class RepositorySync:
         self._in_sync: set[Digest] = set()
         #: What is recorded of tags that were handed out and not looked at yet, where the target need not be asked.
         self._believed: dict[str, Recorded] = {}
-        #: Tags that were handed out and failed when they were last tried.
-        self._failed: set[str] = set()
 
     # ------------------------------------------------------------------ look
 
@@ -251,7 +254,6 @@ class RepositorySync:
         pair = self.pair
         if pair.options.recheck:
             return list(tags)
-        self._failed |= await self._failed_before(tags)
         immutable = {tag for tag in tags if pair.selection.is_immutable(tag)}
         settled = await self._settled([tag for tag in tags if tag in immutable])
         believed = await self._believe([tag for tag in tags if tag not in immutable])
@@ -271,11 +273,6 @@ class RepositorySync:
             await self._record(done, source_digest)
             self._observer.notify(done)
         return others
-
-    async def _failed_before(self, tags: Sequence[str]) -> set[str]:
-        """Return those of ``tags`` that failed when they were last tried."""
-        records = await self._journal.tags(self.pair.target_name, tags)
-        return {tag for tag, record in records.items() if record.outcome is TagOutcome.FAILED}
 
     def _listed_in_sync(self, tag: str, recorded: Recorded | None) -> tuple[Action, Digest] | None:
         """Return what to say of a tag that is in sync as the source's list, and the target's or a record, tell."""
@@ -339,7 +336,7 @@ class RepositorySync:
             self._blobs.expect_bare(self.pair.target.repository)
         # A tag that the source seems to have lost is fetched all the same: the error says what happened.
         copied = await self._copier.copy(
-            tag, tag, held=None if self.pair.options.recheck else action.previous, doubted=tag in self._failed
+            tag, tag, held=None if self.pair.options.recheck else action.previous, doubted=tag in self._doubted
         )
         if platforms := self.pair.options.platforms_key:
             await self._journal.record_subset(copied.source_digest, platforms, copied.digest)

@@ -34,7 +34,7 @@ from syncer.events import (
 from syncer.plan.records import TagRecord, Unresolved, whole_entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -194,10 +194,13 @@ class SyncRun:
         self._claims = Claims(entries, observer, lambda key, repository: places.target(key, repository).registry)
         self._begun_entries: set[str] = set()
         self._is_writing = False
+        #: Tags that failed when they were last tried, by target.
+        self._failed: Mapping[str, Collection[str]] = {}
 
     async def execute(self) -> None:
         """Sync every tag of every entry; failures are told to the observer, never raised, and so is what was cut."""
         self._is_writing = True
+        self._failed = await self._journal.failed()
         await self._for_each_tag(RepositorySync.sync)
 
     async def plan(self) -> list[Action]:
@@ -395,6 +398,7 @@ class SyncRun:
             self._observer,
             run=self._run,
             clock=self._clock,
+            doubted=self._failed.get(pair.target_name, ()),
             admits=partial(self._admits, pair, claim),
         )
         places = self._images[pair.target.registry]

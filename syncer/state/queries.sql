@@ -85,6 +85,12 @@ WHERE run = :run AND outcome = 'failed' AND (place, tag) > (:place, :after)
 ORDER BY place, tag
 LIMIT :limit;
 
+-- failed --
+SELECT g.name, t.tag
+FROM tags t
+JOIN names g ON g.id = t.target
+WHERE t.outcome = 'failed' AND t.tag <> '';
+
 -- unresolved_after --
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE outcome IN ('failed', 'deferred', 'cancelled') AND (place, tag) > (:place, :after)

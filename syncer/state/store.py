@@ -254,6 +254,14 @@ class StateStore:
             run = last[0].run
         return [record async for record in self._pages("failures_after", run=run)]
 
+    async def failed(self) -> dict[str, set[str]]:
+        """Return the tags whose last outcome is a failure, by target."""
+        await self.flush()
+        found: dict[str, set[str]] = {}
+        for target, tag in await self._database.fetch(self._queries["failed"]):
+            found.setdefault(target, set()).add(tag)
+        return found
+
     async def unresolved(self) -> list[TagRecord]:
         """Return every tag whose last outcome is a failure, a deferral or a cancellation, in whatever run that was."""
         await self.flush()

@@ -149,6 +149,16 @@ class TestTags:
             assert found == {record(number).tag: record(number) for number in range(1201)}
             assert await store.tags("t.io/a", list(found)) == found
 
+    async def test_what_failed_when_it_was_last_tried(self, path: Path, notebook: Notebook) -> None:
+        """It is told by target, whichever run that was, and what has failed as a whole is no tag."""
+        async with StateStore.open(path, observer=notebook) as store:
+            for run, outcomes in (("one", ["failed", "failed", "failed"]), ("two", ["copied", "cancelled"])):
+                for number, outcome in enumerate(outcomes):
+                    await store.record_tag(record(number, run=run, outcome=outcome))
+            await store.record_tag(record(7, run="one", target="t.io/b", outcome="failed"))
+            await store.record_tag(replace(record(8, run="one", target="t.io/c", outcome="failed"), tag=""))
+            assert await store.failed() == {"t.io/a": {"v000002"}, "t.io/b": {"v000007"}}
+
     async def test_a_long_error_is_cut(self, path: Path, notebook: Notebook) -> None:
         """An error of any length costs at most two thousand characters."""
         async with StateStore.open(path, observer=notebook) as store:
