@@ -14,6 +14,7 @@ from syncer.engine.fanout import open_group
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from types import FrameType
 
     from syncer.engine.draining import Drain
 
@@ -32,6 +33,9 @@ def stop_signals() -> Iterator[AsyncIterator[signal.Signals]]:
 
     SIGHUP is one of them, as a terminal that is closed is no reason to leave upload sessions open; but
     not where it is ignored, for that is what ``nohup`` asks for.
+
+    The first is for the loop. A second one ends the process wherever it is: it may be that nobody reads what it writes,
+    and that its loop stands still.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -39,10 +43,20 @@ def stop_signals() -> Iterator[AsyncIterator[signal.Signals]]:
     former = {number: signal.getsignal(number) for number in numbers}
     try:
         with anyio.open_signal_receiver(*numbers) as signals:
+            for number in numbers:
+                # In place of the loop's own, which does nothing: that they come is told to the loop by other means.
+                signal.signal(number, _heed)
             yield signals
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _heed(number: int, _frame: FrameType | None) -> None:
+    is_first = WISHES.first is None
+    if WISHES.note(number) and not is_first:
+        # Nothing is flushed and nobody is asked: that is what the second signal is for.
+        os._exit(STOPPED)
 
 
 async def stoppable(
@@ -58,18 +72,12 @@ async def stoppable(
         drain: begun by SIGTERM, which sets the event only when its seconds are over; None where nothing is worth it.
     """
     stop = anyio.Event()
-    was_asked = False
 
     async def expire(seconds: float) -> None:
         await anyio.sleep(seconds)
         stop.set()
 
     def ask(number: signal.Signals) -> None:
-        nonlocal was_asked
-        if was_asked:
-            # Nothing is flushed and nobody is asked: that is what the second signal is for.
-            os._exit(STOPPED)
-        was_asked = True
         if number == signal.SIGTERM and drain is not None and drain.seconds > 0:
             most = f"{drain.seconds:g} s at most"
             say(f"SIGTERM: finishing what is under way, {most}; a second signal stops at once")
@@ -80,15 +88,14 @@ async def stoppable(
             stop.set()
 
     async def watch() -> None:
-        async for number in signals:
-            if WISHES.note(number):
-                ask(number)
+        if WISHES.first is None:
+            await anext(signals)
+        if WISHES.first is not None:
+            ask(WISHES.first)
 
     # Before the work begins, which imports for a while, and until it is over.
     with stop_signals() as signals:
         async with open_group() as group:
-            if WISHES.first is not None:
-                ask(WISHES.first)
             group.start_soon(watch)
             result = await call(stop)
             group.cancel_scope.cancel()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
+from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio.to_thread
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     #: Returns the addresses of a name, as text; raises OSError when it has none.
     Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
+T = TypeVar("T")
 _HINT = (
     "Only hosts of the same network as the registry's are asked. If this one is meant (a token service or a storage "
     "of your own), name it in the registry's 'trusted_hosts' in the spec, or give --trusted-hosts."
@@ -50,9 +53,10 @@ async def system_lookup(host: str, port: int) -> list[str]:
     Raises:
         OSError: when it has none (``socket.gaierror``).
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = await _in_thread_of_its_own(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        )
     except socket.gaierror:
         # Without a file to read or a socket to ask by, the C library says that there is no such name.
         await anyio.to_thread.run_sync(_try_opening)
@@ -62,6 +66,38 @@ async def system_lookup(host: str, port: int) -> list[str]:
         scope = place[3] if family == socket.AF_INET6 and len(place) > 3 else 0  # noqa: PLR2004 - a sockaddr_in6 has four
         texts.append(f"{place[0]}%{scope}" if scope else str(place[0]))
     return texts
+
+
+async def _in_thread_of_its_own(call: Callable[[], T]) -> T:
+    """Return what ``call`` does, which may wait for half a minute and cannot be broken off; nobody waits for it longer.
+
+    The threads of the loop are waited for when it is closed, and those of uvloop when the process ends: a name server
+    that does not answer would hold up every stop.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(found: T | None, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(cast("T", found))
+        else:
+            answer.set_exception(error)
+
+    def work() -> None:
+        found: T | None = None
+        failure: Exception | None = None
+        try:
+            found = call()
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            failure = error
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found, failure)
+
+    threading.Thread(target=work, name="syncer-lookup", daemon=True).start()
+    return await answer
 
 
 def _try_opening() -> None:

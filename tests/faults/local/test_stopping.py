@@ -356,6 +356,29 @@ def test_two_signals_end_it_at_once(
         assert_goes_on(syncer, spec)
 
 
+def test_two_signals_while_nobody_reads(serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path) -> None:
+    """The first cannot be told of, and the loop waits for that to be read: the second one ends it all the same."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(write, b" ")
+    os.set_blocking(write, True)
+    with stage(serve, portal, tmp_path) as (spec, before):
+        before.hold(r"PUT .*/manifests/")
+        with started("run", spec, "--output", "json", stderr=write) as process:
+            assert before.reached.wait(PATIENCE)
+            since = time.monotonic()
+            while process.poll() is None and time.monotonic() < since + PATIENCE:
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.05)
+            assert process.poll() == STOPPED
+        portal.call(before.open)
+        assert_goes_on(syncer, spec)
+    os.close(read)
+    os.close(write)
+
+
 def test_sigterm_finishes_the_images_under_way(
     serve: Serve, syncer: Syncer, portal: BlockingPortal, tmp_path: Path
 ) -> None:

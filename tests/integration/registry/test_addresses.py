@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import pytest
 from aiohttp import web
 
@@ -17,6 +20,7 @@ from syncer.registry import RegistryClient, RegistrySettings
 from syncer.registry.auth.memory import Demand
 from syncer.registry.credentials.values import Basic
 from syncer.registry.network.addresses import AddressKind, kind_of
+from syncer.registry.network.resolver import system_lookup
 from tests.support import images
 from tests.support.observing import Recorder
 from tests.support.scripted import Clock, Keys, connected, scripted
@@ -336,3 +340,30 @@ async def test_the_first_address_does_not_answer() -> None:
         finally:
             for filler in fillers:
                 filler.close()
+
+
+def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lookup that was given up holds up neither the end of the loop nor that of the process."""
+    asked, answered, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(*_arguments: object, **_options: object) -> list[object]:
+        asked.set()
+        answered.wait(5)
+        ended.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(system_lookup, "registry.example", 443)
+                await anyio.to_thread.run_sync(asked.wait)
+                scope.cancel()
+
+    asyncio.run(main())
+    assert not ended.is_set()
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "syncer-lookup"] == [True]
+    # What comes now, comes to a loop that is closed.
+    answered.set()
+    assert ended.wait(5)
