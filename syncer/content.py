@@ -212,6 +212,22 @@ class Linker(Protocol):
 
 
 @runtime_checkable
+class Examiner(Protocol):
+    """A target that can look closer at what it has than to say that it has it."""
+
+    async def examine_blob(self, descriptor: Descriptor) -> bool:
+        """Tell whether a blob that is said to be here is: by its bytes where they are near, else by its size.
+
+        What has its name and is another counts as absent from then on.
+
+        Raises:
+            ProtocolViolation: when it cannot count as absent: a registry takes any upload for what it has.
+            RegistryError, LayoutError: when it cannot be looked at.
+        """
+        ...
+
+
+@runtime_checkable
 class TagDescriber(Protocol):
     """A source whose list of tags may come with what they stand for."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from anyio import Event
 
-from syncer.content import BlobOutcome, Filed, Linker, Throttled, is_able, verified
+from syncer.content import BlobOutcome, Examiner, Filed, Linker, Throttled, is_able, verified
 from syncer.engine.fanout import Flights, open_group
 from syncer.engine.readings import Readings
 from syncer.errors import DigestMismatch, Side, SizeMismatch, SyncerError
@@ -110,7 +110,7 @@ class BlobMover:
         self._observer.notify(BlobStarted(source=origin, target=name, digest=blob.digest, size=blob.size))
         mount_from = self._mount_source(blob, source, target)
         if mount_from:
-            outcome = await self._mount_or_stream(blob, source, target, mount_from)
+            outcome = await self._mount_or_stream(blob, source, target, mount_from, doubted=doubted)
         else:
             with self._in_registry.lead(blob.digest):
                 async with self._slots(source, target, blob):
@@ -118,13 +118,15 @@ class BlobMover:
                     if target.repository in self._bare and not doubted and not is_able(target, Linker):
                         outcome = await self._begin_and_read(blob, source, target)
                     else:
-                        begun = await _begin(target, blob, "")
+                        begun = await _begin(target, blob, "", doubted=doubted)
                         outcome = await self._finish(begun, blob, source, target)
                 await self.holdings.add(target.repository, [blob.digest])
         self._observer.notify(BlobFinished(target=name, digest=blob.digest, size=blob.size, outcome=outcome))
 
-    async def _mount_or_stream(self, blob: Descriptor, source: Source, target: Target, mount_from: str) -> BlobOutcome:
-        begun = await _begin(target, blob, mount_from)
+    async def _mount_or_stream(
+        self, blob: Descriptor, source: Source, target: Target, mount_from: str, *, doubted: bool
+    ) -> BlobOutcome:
+        begun = await _begin(target, blob, mount_from, doubted=doubted)
         if isinstance(begun, BlobOutcome):
             outcome = begun
             self._has_mounted = self._has_mounted or outcome is BlobOutcome.MOUNTED
@@ -249,9 +251,18 @@ def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
         memory.popitem(last=False)
 
 
-async def _begin(target: Target, blob: Descriptor, mount_from: str) -> BlobSession | BlobOutcome:
+async def _begin(
+    target: Target, blob: Descriptor, mount_from: str, *, doubted: bool = False
+) -> BlobSession | BlobOutcome:
     with blamed_on(Side.TARGET):
-        return await target.begin_blob(blob, mount_from=mount_from)
+        begun = await target.begin_blob(blob, mount_from=mount_from)
+        if doubted and isinstance(begun, BlobOutcome) and not await _is_sound(target, blob):
+            begun = await target.begin_blob(blob)
+    return begun
+
+
+async def _is_sound(place: Repository, blob: Descriptor) -> bool:
+    return await place.examine_blob(blob) if is_able(place, Examiner) else True
 
 
 def _name(place: Repository) -> str:

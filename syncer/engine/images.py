@@ -297,7 +297,7 @@ class ImageCopier:
             await self._flights.wait(link.digest)
         if link.digest in self._written:
             # Another image has brought it, and may yet fail to bring what refers to it and to what is below it.
-            if walk.is_doubted:
+            if walk.is_doubted and not self.options.recheck:
                 await self._confirm(link.digest)
             self._note_fresh(link.digest, walk)
             return

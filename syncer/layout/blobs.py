@@ -272,7 +272,7 @@ async def share_blob(folder: BlobFolder, descriptor: Descriptor, file: Path) -> 
     if borrowed is None:
         return False
     try:
-        if not await _holds(borrowed, descriptor):
+        if not await holds(borrowed, descriptor):
             return False
         await run_sync(folder.adopt, borrowed, descriptor.digest)
     finally:
@@ -281,7 +281,7 @@ async def share_blob(folder: BlobFolder, descriptor: Descriptor, file: Path) -> 
     return True
 
 
-async def _holds(file: Path, descriptor: Descriptor) -> bool:
+async def holds(file: Path, descriptor: Descriptor) -> bool:
     """Tell whether ``file`` holds the bytes of ``descriptor``."""
     handle = await run_sync(files.open_regular, file)
     if handle is None:

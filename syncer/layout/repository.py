@@ -26,7 +26,7 @@ class LayoutRepository:
 
     Implements :class:`~syncer.content.Source`, :class:`~syncer.content.Target`,
     :class:`~syncer.content.ReferrerLister`, :class:`~syncer.content.Deleter`,
-    :class:`~syncer.content.Filed` and :class:`~syncer.content.Linker`.
+    :class:`~syncer.content.Filed`, :class:`~syncer.content.Linker` and :class:`~syncer.content.Examiner`.
     """
 
     def __init__(self, place: LayoutTree | LayoutStore, repository: str = "") -> None:
@@ -132,6 +132,18 @@ class LayoutRepository:
             StorageFull, LayoutError: when the repository cannot be made or written.
         """
         return await (await self._store(create=True)).share(file, descriptor)
+
+    async def examine_blob(self, descriptor: Descriptor) -> bool:
+        """Tell whether the blob is here, by its bytes; a file that has others is removed.
+
+        Raises:
+            LayoutError: when it cannot be read or removed.
+        """
+        try:
+            store = await self._store()
+        except NotFound:
+            return False
+        return await store.examine(descriptor)
 
     async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
         """Write a manifest, and ``tag`` when given.

@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 
 from syncer.errors import ContentError, LayoutError, NotFound, StorageFull
 from syncer.layout import files
-from syncer.layout.blobs import absent, reading, share_blob, write_blob
+from syncer.layout.blobs import absent, holds, reading, share_blob, write_blob
 from syncer.layout.graph import find_manifest, stated_media_type
 from syncer.layout.index import Put, Remove, Untag
 from syncer.layout.ledger import LAYOUT_FILE, Ledger
@@ -148,6 +148,20 @@ class LayoutStore:
         """Make ``file``, whoever's it is, the blob of this layout as well; see ``share_blob``."""
         await run_sync(self._ledger.begin)
         return await share_blob(self._ledger.blobs, descriptor, file)
+
+    async def examine(self, descriptor: Descriptor) -> bool:
+        """Tell whether the blob is here, byte for byte; a file that is not the blob is removed, to be written anew.
+
+        Raises:
+            StorageFull, LayoutError: when it cannot be read, or not be removed.
+        """
+        if await self.blob_size(descriptor.digest) is None:
+            return False
+        if await holds(self.blob_path(descriptor.digest), descriptor):
+            return True
+        await run_sync(self._ledger.begin)
+        await run_sync(self._ledger.blobs.remove, descriptor.digest)
+        return False
 
     async def write_blob(self, descriptor: Descriptor, chunks: AsyncIterator[bytes]) -> None:
         """Write a blob that the caller verifies; it is in place when ``chunks`` has ended normally, else not at all.

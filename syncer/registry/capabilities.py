@@ -39,6 +39,8 @@ class Capability(StrEnum):
     STORES_BLOBS = "stores-blobs"
     #: The same of a manifest.
     STORES_MANIFESTS = "stores-manifests"
+    #: The answer to a HEAD of a blob gives its length.
+    BLOB_LENGTH = "blob-length"
     #: A page of tags as large as its name makes likely can be asked for.
     TAG_PAGE = "tag-page"
 

@@ -213,6 +213,12 @@ class RegistryRepository:
 
         return await upload.begin(self, descriptor, mount_from)
 
+    async def examine_blob(self, descriptor: Descriptor) -> bool:
+        """Tell whether the blob is there, whole; see :func:`upload.examine`."""
+        from syncer.registry import upload  # noqa: PLC0415 - as above
+
+        return await upload.examine(self, descriptor)
+
     async def push_manifest(self, manifest: Manifest, tag: str = "") -> None:
         """Write the manifest; see :func:`manifests.push`."""
         from syncer.registry import manifests  # noqa: PLC0415 - as above

@@ -76,7 +76,9 @@ def closing_sentence(report: Report) -> str:
         where = format_count(len(report.repositories), "repository")
         requests = f", {format_count(report.request_count, 'request')}" if report.requests else ""
         tags = format_count(totals.finished, "tag")
-        return f"Everything is in sync: {tags}{_recorded(report)} in {where}, {took}{requests}."
+        # A recheck may have repaired something, and that is not to be passed over.
+        sent = f"; {format_size(totals.streamed)} sent" if totals.streamed else ""
+        return f"Everything is in sync: {tags}{_recorded(report)} in {where}, {took}{requests}{sent}."
     return f"Done in {took}: {done}."
 
 
@@ -129,11 +131,13 @@ def _work(report: Report) -> str:
 
 
 def _worth_showing(repositories: Iterable[RepositoryReport]) -> list[RepositoryReport]:
-    """Leave out those that were in sync; failures come last, next to their explanations."""
+    """Leave out those that were in sync and got nothing; failures come last, next to their explanations."""
     shown = [
         repository
         for repository in repositories
-        if repository.error or repository.totals.finished != repository.totals.tags[TagOutcome.IN_SYNC]
+        if repository.error
+        or repository.totals.finished != repository.totals.tags[TagOutcome.IN_SYNC]
+        or repository.totals.streamed
     ]
     return sorted(shown, key=lambda it: bool(it.error or it.totals.tags[TagOutcome.FAILED]))
 

@@ -5,7 +5,8 @@ bytes and commits them. Registries that want it otherwise get it otherwise (:mod
 goes wrong is settled by going back to a known state (:mod:`.ladder`).
 """
 
+from syncer.registry.upload.examining import examine
 from syncer.registry.upload.mounting import begin
 from syncer.registry.upload.session import UploadSession
 
-__all__ = ["UploadSession", "begin"]
+__all__ = ["UploadSession", "begin", "examine"]

@@ -305,6 +305,21 @@ async def test_a_blob_that_is_doubted_is_not_read_ahead() -> None:
     assert source.counts() == {}
 
 
+async def test_a_file_that_is_doubted_is_read(tmp_path: Path) -> None:
+    """A recheck replaces what has a blob's name and size in a layout and not its bytes, in whichever repository."""
+    source, _, mover = ready()
+    tree = LayoutTree(tmp_path, durable=False)
+    one, two = LayoutRepository(tree, "a"), LayoutRepository(tree, "b")
+    await push_blob(one, BLOB, DATA)
+    assert await two.begin_blob(BLOB, mount_from="a") is BlobOutcome.MOUNTED
+    paths = [(await tree.store(name)).blob_path(BLOB.digest) for name in ("a", "b")]
+    paths[0].write_bytes(bytes(len(DATA)))
+    for target in (two, one):
+        await mover.ensure(BLOB, source.repository("a"), target, doubted=True)
+    assert [path.read_bytes() for path in paths] == [DATA, DATA]
+    await tree.close()
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_an_upload_that_opens_for_nothing_is_given_up(is_late: bool) -> None:  # noqa: FBT001 - a parameter
     """When the source has no such blob, the session is aborted, also when it is opened later than that."""

@@ -87,3 +87,23 @@ async def test_a_truncated_blob_is_replaced(tmp_path: Path) -> None:
     assert await push_blob(one, blob, b"data") is BlobOutcome.STREAMED
     assert path.read_bytes() == b"data"
     await tree.close()
+
+
+async def test_a_blob_is_examined_by_its_bytes(tmp_path: Path) -> None:
+    """A file with the right name and size, and with other bytes, is removed, and another that shares it stays."""
+    tree = LayoutTree(tmp_path, durable=False)
+    one, two = LayoutRepository(tree, "one"), LayoutRepository(tree, "two")
+    blob = images.blob(b"data")
+    assert not await one.examine_blob(blob)
+    await push_blob(one, blob, b"data")
+    assert await one.examine_blob(blob)
+    assert await two.begin_blob(blob, mount_from="one") is BlobOutcome.MOUNTED
+    path = (await tree.store("one")).blob_path(blob.digest)
+    path.write_bytes(b"atad")
+    assert not await two.examine_blob(blob)
+    assert path.exists()
+    assert await push_blob(two, blob, b"data") is BlobOutcome.STREAMED
+    assert path.read_bytes() == b"atad"
+    assert not await one.examine_blob(blob)
+    assert not path.exists()
+    await tree.close()

@@ -155,6 +155,17 @@ def test_failed_repositories_come_last() -> None:
     assert " all " in lines[2]
 
 
+def test_what_a_recheck_repaired_is_shown() -> None:
+    """A repository whose tags were all in sync and to which something was sent is no repository without changes."""
+    repaired = RepositoryReport(entry="e", source="a/x", target="b/x", totals=totals(in_sync=1, streamed=MIB))
+    idle = RepositoryReport(entry="e", source="a/y", target="b/y", totals=totals(in_sync=1))
+    report = Report(started=START, repositories=(repaired, idle), totals=totals(in_sync=2, streamed=MIB))
+    text = shown(report)
+    assert "b/x" in text
+    assert "1.0 MiB (1)" in text
+    assert "b/y" not in text
+
+
 def test_deferrals() -> None:
     """What a registry deferred is shown apart from failures: how much, by whom, until when, and why."""
     deferrals = (
@@ -186,6 +197,10 @@ def test_deferrals() -> None:
         (
             Report(started=START, status=RunStatus.DONE, seconds=1.2, totals=totals(selected=12, in_sync=12)),
             "Everything is in sync: 12 tags in 0 repositories, 1.2 s.",
+        ),
+        (
+            Report(started=START, status=RunStatus.DONE, seconds=1, totals=totals(in_sync=9, streamed=MIB)),
+            "Everything is in sync: 9 tags in 0 repositories, 1.0 s; 1.0 MiB sent.",
         ),
         (
             Report(started=START, status=RunStatus.DONE, seconds=1, totals=totals(selected=9, in_sync=9, recorded=9)),
