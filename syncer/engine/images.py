@@ -429,7 +429,7 @@ class ImageCopier:
                 if is_top:
                     lost = await self._find_companions(list(walk.fresh)[known:], walk)
                     await self._copy_companions(lost, walk)
-        if walk.is_doubted:
+        if walk.is_doubted and manifest.digest not in self._written:
             await self._confirm(manifest.digest)
         self._written[manifest.digest] = tuple(child.digest for child in manifest.manifests)
         if len(self._written) > MAX_WRITTEN:

@@ -173,9 +173,8 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         process = await to_thread.run_sync(lambda: start(spec))
         await b.until(3)
         process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGTERM)
-        await anyio.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
+        # The same one would be taken for an echo of the first.
+        process.send_signal(signal.SIGINT)
         code, _, err = await to_thread.run_sync(finish, process)
         assert code == 75
         assert "Traceback" not in err
@@ -218,7 +217,11 @@ async def test_only_what_failed_is_tried_again(tmp_path: Path) -> None:
         b.requests.clear()
         report = await run(spec, tmp_path, retry_failed=True)
         assert report.totals.tags[TagOutcome.COPIED] == report.totals.finished == 1
-        assert [record.path for record in b.requests if record.method == "HEAD"] == ["/v2/mirror/app/manifests/v3"]
+        # Once for what the tag is, and once for what the target says to have written of it.
+        looks = [
+            record.path.removeprefix("/v2/mirror/app/manifests/") for record in b.requests if record.method == "HEAD"
+        ]
+        assert looks == ["v3", str(samples["v3"].digest)]
 
 
 async def test_a_second_process_on_the_same_state_is_refused(tmp_path: Path) -> None:
