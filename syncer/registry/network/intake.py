@@ -47,9 +47,9 @@ class Intake(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         is_secure = transport.get_extra_info("sslcontext") is not None
         # A byte more than there should be is made room for: a body that goes on behind its end is no good sign.
-        size = min(TLS_BUFFER if is_secure else BUFFER, length + 1)
-        self._buffer = memoryview(bytearray(size))
-        self._enough = self._wanted = size // _ENOUGH
+        self._size = min(TLS_BUFFER if is_secure else BUFFER, length + 1)
+        self._buffer = memoryview(bytearray(self._size))
+        self._enough = self._wanted = self._size // _ENOUGH
         self._filled = 0
         self._is_paused = False
         self._is_overlong = False
@@ -64,6 +64,12 @@ class Intake(asyncio.BufferedProtocol):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Return where the next bytes are to go."""
+        if self._filled == len(self._buffer):
+            # Paused, and resumed by somebody else: aiohttp does so when a body is read that came whole, and whose
+            # connection is used for this one by now. An empty buffer would be the end of the connection.
+            fuller = memoryview(bytearray(self._filled + self._enough + 1))
+            fuller[: self._filled] = self._buffer
+            self._buffer = fuller
         return self._buffer[self._filled : self._left + 1]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -72,7 +78,7 @@ class Intake(asyncio.BufferedProtocol):
         if self._filled > self._left:
             self._is_overlong = True
             self._filled = self._left
-        if self._filled >= min(len(self._buffer), self._left):
+        if self._filled >= min(self._size, self._left):
             self._is_paused = True
             self._transport.pause_reading()
             self._wake()

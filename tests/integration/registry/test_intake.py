@@ -170,6 +170,30 @@ def test_the_connection_is_used_again(loop: Loop) -> None:
     loop.run(serve, act)
 
 
+def test_a_body_that_came_whole_is_read_late(loop: Loop) -> None:
+    """Its connection serves a large one by then, which is not read as fast as it comes, and is not disturbed."""
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsmall")
+        await serve_blobs(peer)
+
+    async def act(wire: Wire) -> None:
+        async with wire.get() as small, wire.get() as large:
+            got = [await large.read_some(), await large.read_some()]
+            intake = intake_of(large)
+            assert intake is not None
+            while intake._filled < loop.buffer:
+                await asyncio.sleep(0.001)
+            assert await whole(small) == b"small"
+            await asyncio.sleep(0.01)
+            got.append(await whole(large))
+        assert b"".join(got) == DATA
+        assert len(wire.peers) == 1
+
+    loop.run(serve, act)
+
+
 def test_chunks_are_as_large_as_the_buffer(loop: Loop) -> None:
     """From a source that is faster than who reads come full buffers, and never more than that at once."""
 
