@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from syncer.events import TagOutcome
+from syncer.plan.records import UNRESOLVED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,6 +39,10 @@ class Journal(Protocol):
 
         They tell what the tags of ``target`` stood for when a run was done with them, as it has seen or made it.
         """
+        ...
+
+    async def unresolved_of(self, target: str) -> list[TagRecord]:
+        """Return what is remembered of the tags of ``target`` that failed, or were not reached, when last looked at."""
         ...
 
     async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
@@ -95,6 +100,10 @@ class MemoryJournal:
         records = await self.tags(target, tags)
         return {tag: record for tag, record in records.items() if record.outcome in SUCCESSES}
 
+    async def unresolved_of(self, target: str) -> list[TagRecord]:
+        """Return the tags of ``target`` that failed, or were not reached, when last looked at."""
+        return [one for one in self._tags.get(target, {}).values() if one.tag and one.outcome in UNRESOLVED]
+
     async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
         """Remember that the repository holds the digests."""
         content = self._content.setdefault(registry, {})
@@ -141,6 +150,7 @@ class ReadOnlyJournal:
         self._journal = journal
         self.tags = journal.tags
         self.last_words = journal.last_words
+        self.unresolved_of = journal.unresolved_of
         self.knows = journal.knows
         self.locate = journal.locate
         self.held = journal.held

@@ -412,7 +412,10 @@ class SyncRun:
                 sync.listing.cut()
         if cut.cancelled_caught:
             return False
-        return not self._is_writing or await sync.sync_companions(lambda: not self._drain.has_begun)
+        if not self._is_writing:
+            return True
+        await sync.forget_unwanted()
+        return await sync.sync_companions(lambda: not self._drain.has_begun)
 
     async def _list(self, sync: RepositorySync, claim: Claim) -> None:
         """List both sides; a repository that a catalog names and that lists no tags is empty, not missing."""

@@ -71,6 +71,10 @@ LIMIT :limit;
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE target = :target AND tag IN (:tags);
 
+-- unresolved_of --
+SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
+WHERE target = :target AND outcome IN ('failed', 'deferred', 'cancelled') AND tag <> '';
+
 -- last_words --
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE target = :target AND tag IN (:tags)

@@ -20,7 +20,7 @@ from anyio import lowlevel
 from syncer.errors import LayoutError, StateError, printable
 from syncer.events import Notice, RunStatus, TagOutcome
 from syncer.oci.digest import is_digest
-from syncer.plan.records import UnfinishedUpload
+from syncer.plan.records import UNRESOLVED, UnfinishedUpload
 from syncer.state.backlog import Backlog, Batch
 from syncer.state.database import Database
 from syncer.state.records import RepositorySummary, RunRecord
@@ -258,6 +258,14 @@ class StateStore:
         """Return every tag whose last outcome is a failure, a deferral or a cancellation, in whatever run that was."""
         await self.flush()
         return [record async for record in self._pages("unresolved_after")]
+
+    async def unresolved_of(self, target: str) -> list[TagRecord]:
+        """Return the tags of ``target`` among :meth:`unresolved`; queued records are seen too."""
+        queued = self._backlog.tags(target)
+        rows = await self._database.fetch(self._queries["unresolved_of"], {"target": target})
+        with self._sound():
+            found = {row[4]: tag_of(row) for row in rows}
+        return [record for record in (found | queued).values() if record.tag and record.outcome in UNRESOLVED]
 
     async def summary(self) -> list[RepositorySummary]:
         """Return what is known of each target repository, by name."""

@@ -173,6 +173,10 @@ class TestTags:
             assert await store.failures() == [record(1, run=second, outcome="failed")]
             assert [failed.tag for failed in await store.failures(first)] == [f"v{n:06}" for n in range(2, 520)]
             assert [left.tag for left in await store.unresolved()] == [f"v{n:06}" for n in [*range(1, 520), 900]]
+            await store.record_tag(record(2, run=second, outcome="skipped"))
+            left = await store.unresolved_of(record(0).target)
+            assert sorted(one.tag for one in left) == [f"v{n:06}" for n in [1, *range(3, 520), 900]]
+            assert await store.unresolved_of("t.io/other") == []
 
     async def test_the_summary_counts_by_repository(self, path: Path, notebook: Notebook) -> None:
         """Tags by outcome, the last success even when it failed since, and the last look."""
