@@ -150,7 +150,7 @@ def _print(
             print_line(f"  {printable(record.error)}")
     if failures:
         more = f" ({format_count(len(failures) - _FAILURES)} more)" if len(failures) > _FAILURES else ""
-        print_line(f"\n{_items(failures)} not in step{more}: '{again}' tries them again.")
+        print_line(f"\n{_items(failures)} not in step{more}: '{again}' tries again what the spec still wants.")
 
 
 def _items(records: list[TagRecord]) -> str:

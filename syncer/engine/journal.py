@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from syncer.events import TagOutcome
+from syncer.plan.records import UNRESOLVED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -33,8 +34,8 @@ class Journal(Protocol):
         """Return what is remembered of the tags of ``target``, all of them or those asked for."""
         ...
 
-    async def failed(self) -> Mapping[str, Collection[str]]:
-        """Return the tags that failed when they were last tried, by target."""
+    async def unresolved_targets(self) -> Mapping[str, Collection[str]]:
+        """Return the targets with tags that failed, or were not reached, when last looked at: those that failed."""
         ...
 
     async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
@@ -42,6 +43,10 @@ class Journal(Protocol):
 
         They tell what the tags of ``target`` stood for when a run was done with them, as it has seen or made it.
         """
+        ...
+
+    async def unresolved_of(self, target: str) -> list[TagRecord]:
+        """Return what is remembered of the tags of ``target`` that failed, or were not reached, when last looked at."""
         ...
 
     async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
@@ -94,17 +99,23 @@ class MemoryJournal:
         records = self._tags.get(target, {})
         return dict(records) if tags is None else {tag: records[tag] for tag in tags if tag in records}
 
-    async def failed(self) -> Mapping[str, Collection[str]]:
-        """Return the tags that failed when they were last tried, by target."""
+    async def unresolved_targets(self) -> Mapping[str, Collection[str]]:
+        """Return the targets with tags that failed, or were not reached, when last looked at: those that failed."""
+        unresolved = {target: await self.unresolved_of(target) for target in self._tags}
         return {
-            target: {tag for tag, record in records.items() if record.outcome is TagOutcome.FAILED}
-            for target, records in self._tags.items()
+            target: {one.tag for one in records if one.outcome is TagOutcome.FAILED}
+            for target, records in unresolved.items()
+            if records
         }
 
     async def last_words(self, target: str, tags: Sequence[str]) -> dict[str, TagRecord]:
         """Return the records of those of ``tags`` that were copied, or found in sync, when last looked at."""
         records = await self.tags(target, tags)
         return {tag: record for tag, record in records.items() if record.outcome in SUCCESSES}
+
+    async def unresolved_of(self, target: str) -> list[TagRecord]:
+        """Return the tags of ``target`` that failed, or were not reached, when last looked at."""
+        return [one for one in self._tags.get(target, {}).values() if one.tag and one.outcome in UNRESOLVED]
 
     async def record_content(self, registry: str, repository: str, digests: Collection[Digest]) -> None:
         """Remember that the repository holds the digests."""
@@ -151,8 +162,9 @@ class ReadOnlyJournal:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.tags = journal.tags
-        self.failed = journal.failed
+        self.unresolved_targets = journal.unresolved_targets
         self.last_words = journal.last_words
+        self.unresolved_of = journal.unresolved_of
         self.knows = journal.knows
         self.locate = journal.locate
         self.held = journal.held

@@ -158,6 +158,10 @@ class Listing:
         """Return the manifests that the source's ``sha256-…`` tags speak of; none before :attr:`is_complete`."""
         return frozenset(filter(None, map(subject_of_tag, self._companions or ())))
 
+    def has_selected(self, tag: str) -> bool:
+        """Tell whether the tag is among the selected ones so far."""
+        return tag in self._seen
+
     @property
     def is_complete(self) -> bool:
         """True when the source's list has come to its end."""

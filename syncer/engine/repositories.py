@@ -429,6 +429,18 @@ class RepositorySync:
             return self._finished(tag, TagOutcome.CANCELLED)
         return replace(self._finished(tag, TagOutcome.of(error)), error=error)
 
+    async def forget_unwanted(self) -> None:
+        """Have done with tags that an earlier run failed at, or did not reach, and that are not wanted any more.
+
+        The source has them no longer, or the spec selects others now: no run would ever come to them again, and each
+        would be told of as not in step for good. To be called once the listing is complete.
+        """
+        pair = self.pair
+        for record in await self._journal.unresolved_of(pair.target_name):
+            is_own = (record.entry, record.source) == (pair.entry, pair.source_name)
+            if is_own and not self.listing.has_selected(record.tag):
+                await self._record(self._finished(record.tag, TagOutcome.SKIPPED), None)
+
     async def _has_vanished(self, tag: str) -> bool:
         """Tell whether a tag that was listed is gone from the source by now, rather than broken.
 

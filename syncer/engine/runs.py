@@ -194,13 +194,13 @@ class SyncRun:
         self._claims = Claims(entries, observer, lambda key, repository: places.target(key, repository).registry)
         self._begun_entries: set[str] = set()
         self._is_writing = False
-        #: Tags that failed when they were last tried, by target.
-        self._failed: Mapping[str, Collection[str]] = {}
+        #: Targets with tags that were not brought in step when they were last looked at, and those of them that failed.
+        self._unresolved: Mapping[str, Collection[str]] = {}
 
     async def execute(self) -> None:
         """Sync every tag of every entry; failures are told to the observer, never raised, and so is what was cut."""
         self._is_writing = True
-        self._failed = await self._journal.failed()
+        self._unresolved = await self._journal.unresolved_targets()
         await self._for_each_tag(RepositorySync.sync)
 
     async def plan(self) -> list[Action]:
@@ -398,7 +398,7 @@ class SyncRun:
             self._observer,
             run=self._run,
             clock=self._clock,
-            doubted=self._failed.get(pair.target_name, ()),
+            doubted=self._unresolved.get(pair.target_name, ()),
             admits=partial(self._admits, pair, claim),
         )
         places = self._images[pair.target.registry]
@@ -416,7 +416,11 @@ class SyncRun:
                 sync.listing.cut()
         if cut.cancelled_caught:
             return False
-        return not self._is_writing or await sync.sync_companions(lambda: not self._drain.has_begun)
+        if not self._is_writing:
+            return True
+        if pair.target_name in self._unresolved:
+            await sync.forget_unwanted()
+        return await sync.sync_companions(lambda: not self._drain.has_begun)
 
     async def _list(self, sync: RepositorySync, claim: Claim) -> None:
         """List both sides; a repository that a catalog names and that lists no tags is empty, not missing."""

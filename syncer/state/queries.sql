@@ -71,6 +71,10 @@ LIMIT :limit;
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE target = :target AND tag IN (:tags);
 
+-- unresolved_of --
+SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
+WHERE target = :target AND outcome IN ('failed', 'deferred', 'cancelled') AND tag <> '';
+
 -- last_words --
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records
 WHERE target = :target AND tag IN (:tags)
@@ -85,11 +89,11 @@ WHERE run = :run AND outcome = 'failed' AND (place, tag) > (:place, :after)
 ORDER BY place, tag
 LIMIT :limit;
 
--- failed --
-SELECT g.name, t.tag
+-- unresolved_targets --
+SELECT DISTINCT g.name, CASE t.outcome WHEN 'failed' THEN t.tag ELSE '' END
 FROM tags t
 JOIN names g ON g.id = t.target
-WHERE t.outcome = 'failed' AND t.tag <> '';
+WHERE t.outcome IN ('failed', 'deferred', 'cancelled') AND t.tag <> '';
 
 -- unresolved_after --
 SELECT run, entry, source, target, tag, outcome, source_digest, target_digest, error, at, place FROM tag_records

@@ -20,7 +20,7 @@ from anyio import lowlevel
 from syncer.errors import LayoutError, StateError, printable
 from syncer.events import Notice, RunStatus, TagOutcome
 from syncer.oci.digest import is_digest
-from syncer.plan.records import UnfinishedUpload
+from syncer.plan.records import UNRESOLVED, UnfinishedUpload
 from syncer.state.backlog import Backlog, Batch
 from syncer.state.database import Database
 from syncer.state.records import RepositorySummary, RunRecord
@@ -254,18 +254,26 @@ class StateStore:
             run = last[0].run
         return [record async for record in self._pages("failures_after", run=run)]
 
-    async def failed(self) -> dict[str, set[str]]:
-        """Return the tags whose last outcome is a failure, by target."""
+    async def unresolved_targets(self) -> dict[str, set[str]]:
+        """Return the targets with tags among :meth:`unresolved`, and for each those that failed."""
         await self.flush()
         found: dict[str, set[str]] = {}
-        for target, tag in await self._database.fetch(self._queries["failed"]):
-            found.setdefault(target, set()).add(tag)
+        for target, failed in await self._database.fetch(self._queries["unresolved_targets"]):
+            found.setdefault(target, set()).update([failed] if failed else ())
         return found
 
     async def unresolved(self) -> list[TagRecord]:
         """Return every tag whose last outcome is a failure, a deferral or a cancellation, in whatever run that was."""
         await self.flush()
         return [record async for record in self._pages("unresolved_after")]
+
+    async def unresolved_of(self, target: str) -> list[TagRecord]:
+        """Return the tags of ``target`` among :meth:`unresolved`; queued records are seen too."""
+        queued = self._backlog.tags(target)
+        rows = await self._database.fetch(self._queries["unresolved_of"], {"target": target})
+        with self._sound():
+            found = {row[4]: tag_of(row) for row in rows}
+        return [record for record in (found | queued).values() if record.tag and record.outcome in UNRESOLVED]
 
     async def summary(self) -> list[RepositorySummary]:
         """Return what is known of each target repository, by name."""

@@ -113,7 +113,7 @@ def test_a_failure_is_listed_and_retried_alone(syncer: Syncer, serve: Serve, tmp
     assert first.code == 1
     assert "failed: " in first.out
     assert "api:gone" in first.out
-    assert f"1 tag not in step: 'syncer run {path} --retry-failed' tries them again." in shown.out
+    assert f"1 tag not in step: 'syncer run {path} --retry-failed' tries again what the spec still wants." in shown.out
     assert again.code == 1
     assert [failure["tag"] for failure in json.loads(again.out)["failures"]] == ["gone"]
     assert json.loads(again.out)["totals"]["tags"]["in-sync"] == 0

@@ -165,6 +165,26 @@ async def unresolved(world: World) -> Unresolved:
     return Unresolved.of(record for record in records if record.outcome in (TagOutcome.FAILED, TagOutcome.CANCELLED))
 
 
+@pytest.mark.parametrize("is_selected", [True, False], ids=["gone from the source", "not selected any more"])
+async def test_what_failed_and_is_not_wanted_any_more_is_done_with(*, is_selected: bool) -> None:
+    """A tag that failed, and that no run will come to again, does not stay in the journal as not in step for good."""
+    world = filled()
+    lost = world.source.manifests["app"][world.source.tagged["app"]["v005"]].layers[1].digest
+    del world.source.blobs["app"][lost]
+    await world.run(ONE)
+    assert (await unresolved(world)).tags == {("target/mirror/app", "v005")}
+    # Another entry's look at other tags of the same target says nothing of it.
+    await world.run("  - {name: other, from: source/app, to: target/mirror/app, tags: {include: [v001]}}\n")
+    assert (await unresolved(world)).tags == {("target/mirror/app", "v005")}
+    if is_selected:
+        del world.source.tagged["app"]["v005"]
+        outcomes = await world.run(ONE, only=await unresolved(world))
+        assert outcomes == {}
+    else:
+        await world.run("  - {name: one, from: source/app, to: target/mirror/app, tags: {exclude: [v005]}}\n")
+    assert not (await unresolved(world)).tags
+
+
 async def test_a_repository_that_failed_is_tried_again_as_a_whole() -> None:
     """What could not be listed is remembered; a run limited to failures looks at all of its tags, and nothing else."""
     world = filled()

@@ -149,15 +149,18 @@ class TestTags:
             assert found == {record(number).tag: record(number) for number in range(1201)}
             assert await store.tags("t.io/a", list(found)) == found
 
-    async def test_what_failed_when_it_was_last_tried(self, path: Path, notebook: Notebook) -> None:
-        """It is told by target, whichever run that was, and what has failed as a whole is no tag."""
+    async def test_targets_that_are_not_in_step(self, path: Path, notebook: Notebook) -> None:
+        """They are told with the tags that failed, whichever run that was; what failed as a whole is no tag."""
         async with StateStore.open(path, observer=notebook) as store:
             for run, outcomes in (("one", ["failed", "failed", "failed"]), ("two", ["copied", "cancelled"])):
                 for number, outcome in enumerate(outcomes):
                     await store.record_tag(record(number, run=run, outcome=outcome))
             await store.record_tag(record(7, run="one", target="t.io/b", outcome="failed"))
             await store.record_tag(replace(record(8, run="one", target="t.io/c", outcome="failed"), tag=""))
-            assert await store.failed() == {"t.io/a": {"v000002"}, "t.io/b": {"v000007"}}
+            await store.record_tag(record(9, run="one", target="t.io/d", outcome="deferred"))
+            await store.record_tag(record(9, run="one", target="t.io/e"))
+            left = {"t.io/a": {"v000002"}, "t.io/b": {"v000007"}, "t.io/d": set()}
+            assert await store.unresolved_targets() == left
 
     async def test_a_long_error_is_cut(self, path: Path, notebook: Notebook) -> None:
         """An error of any length costs at most two thousand characters."""
@@ -183,6 +186,10 @@ class TestTags:
             assert await store.failures() == [record(1, run=second, outcome="failed")]
             assert [failed.tag for failed in await store.failures(first)] == [f"v{n:06}" for n in range(2, 520)]
             assert [left.tag for left in await store.unresolved()] == [f"v{n:06}" for n in [*range(1, 520), 900]]
+            await store.record_tag(record(2, run=second, outcome="skipped"))
+            left = await store.unresolved_of(record(0).target)
+            assert sorted(one.tag for one in left) == [f"v{n:06}" for n in [1, *range(3, 520), 900]]
+            assert await store.unresolved_of("t.io/other") == []
 
     async def test_the_summary_counts_by_repository(self, path: Path, notebook: Notebook) -> None:
         """Tags by outcome, the last success even when it failed since, and the last look."""
