@@ -78,7 +78,8 @@ class ServerSettings:
         session_patience: seconds that a request waits for another on the same upload session, before it is
             told the offset of that moment (GET) or 409.
         stall_timeout: seconds without progress after which a body is given up, in either direction.
-        drain_timeout: seconds that a stopping server gives to requests in progress.
+        drain_timeout: seconds that a stopping server gives to requests in progress; with what it does after them they
+            are less than the ten after which ``docker stop`` kills.
         page_size: entries of the longest page of tags or repositories.
         tag_digests: lists of tags tell what each tag stands for, as gcr.io's do: who mirrors need not ask for each.
         certificate, key: paths of PEM files; TLS is on when they are given.
@@ -100,7 +101,7 @@ class ServerSettings:
     upload_lifetime: float = 7 * 24 * 3600.0
     session_patience: float = 2.0
     stall_timeout: float = 60.0
-    drain_timeout: float = 10.0
+    drain_timeout: float = 7.0
     page_size: int = 10_000
     tag_digests: bool = False
     certificate: Path | None = None

@@ -183,7 +183,7 @@ def test_a_body_that_came_whole_is_read_late(loop: Loop) -> None:
             got = [await large.read_some(), await large.read_some()]
             intake = intake_of(large)
             assert intake is not None
-            while intake._filled < loop.buffer:  # noqa: ASYNC110 - the kernel gives no event of that
+            while intake._filled < loop.buffer:  # noqa: ASYNC110 - nobody is told that it pauses
                 await asyncio.sleep(0.001)
             assert await whole(small) == b"small"
             await asyncio.sleep(0.01)

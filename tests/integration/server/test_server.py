@@ -18,16 +18,17 @@ from anyio.to_thread import run_sync
 from structlog.testing import capture_logs
 
 from syncer.errors import UsageError
+from syncer.layout.tree import LayoutTree
 from syncer.oci import Digest
 from syncer.server import AuthMode, RegistryServer, ServerSettings
 from tests.integration.server.peer import serving
 from tests.support import images
+from tests.support.faults.virtual_time import virtually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from syncer.layout.tree import LayoutTree
     from tests.integration.server.peer import Peer
 
 MIB = 1024 * 1024
@@ -356,3 +357,26 @@ async def test_unusable_passwords_are_told_at_the_start(tmp_path: Path) -> None:
     told = [entry for entry in logs if entry["event"] == "htpasswd.entry_unusable"]
     assert [(entry["line"], entry["user"]) for entry in told] == [(1, "ann")]
     assert "CANARY" not in str(logs)
+
+
+def test_a_stop_is_over_before_the_kill(tmp_path: Path) -> None:
+    """With a client that sends no more, a server has ended before the ten seconds are over that ``docker stop`` waits.
+
+    What other tools read is up to date then, which it would not be after a kill.
+    """
+
+    async def main() -> float:
+        tree = LayoutTree(tmp_path)
+        async with RegistryServer(tree) as server:
+            _, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: here\r\n")
+            writer.write(b"Content-Length: 5\r\n\r\nwho")
+            while not any((tmp_path / ".syncer" / "uploads").iterdir()):  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.001)
+            began = asyncio.get_running_loop().time()
+        lasted = asyncio.get_running_loop().time() - began
+        await tree.close()
+        writer.close()
+        return lasted
+
+    assert 5 < virtually(main()) < 9
