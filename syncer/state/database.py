@@ -242,11 +242,15 @@ async def _set(connection: aiosqlite.Connection, **pragmas: str | int) -> None:
         await connection.execute_fetchall(f"PRAGMA {name} = {value}")
 
 
+def _refuse_directory(path: Path) -> None:
+    if path.is_dir():
+        raise StateError(f"the state file {path} is a directory", hint="Name a file as 'state'.")
+
+
 def _prepare(path: Path, clock: Callable[[], float]) -> Prepared:
     with translated(path):
         path = path.resolve()
-        if path.is_dir():
-            raise StateError(f"the state file {path} is a directory", hint="Name a file as 'state'.")
+        _refuse_directory(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock.take(path)
     try:
@@ -362,6 +366,7 @@ def _set_aside(path: Path, clock: Callable[[], float]) -> Path:
 def _prepare_reading(path: Path) -> tuple[Prepared, str]:
     with translated(path):
         path = path.resolve()
+        _refuse_directory(path)
         if not path.is_file():
             raise StateError(
                 f"there is no state file {path}", hint="Name the one the spec names, or run 'syncer run' first."

@@ -243,12 +243,13 @@ def test_a_file_of_a_newer_version(serve: Serve, syncer: Syncer, tmp_path: Path)
     assert state.read_bytes() == before
 
 
-def test_a_directory_in_place_of_the_file(syncer: Syncer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["run", "plan", "status"])
+def test_a_directory_in_place_of_the_file(syncer: Syncer, tmp_path: Path, command: str) -> None:
     """A directory is no state file, and nothing is left beside it."""
     spec = tmp_path / "spec.yaml"
     (tmp_path / "state.db").mkdir()
     spec.write_text(spec_between("a.example", "b.example", EVERYTHING))
-    ran = syncer("run", spec)
+    ran = syncer(command, spec)
     assert (ran.code, f"the state file {tmp_path / 'state.db'} is a directory" in ran.error) == (2, True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["spec.yaml", "state.db"]
 

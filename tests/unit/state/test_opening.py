@@ -112,8 +112,8 @@ async def test_reading_needs_no_lock(path: Path, notebook: Notebook) -> None:
 
 async def test_reading_what_is_not_there(path: Path, tmp_path: Path) -> None:
     """A missing file is a typed error that makes no file, and so is a folder."""
-    for name in (path, tmp_path):
-        with pytest.raises(StateError, match="no state file"):
+    for name, text in ((path, "no state file"), (tmp_path, "is a directory")):
+        with pytest.raises(StateError, match=text):
             async with StateStore.read(name):
                 pass
     assert list(tmp_path.iterdir()) == []
