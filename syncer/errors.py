@@ -66,7 +66,7 @@ OUT_OF_FILES_HINT = (
 #: What to do about a manifest that a registry acknowledges and cannot read.
 NOT_GIVEN_BACK_HINT = (
     "The registry has acknowledged this manifest and does not give it back. Its disk may have been full when it was "
-    "first written: remove what its storage has under this digest, and run again."
+    "first written: remove what its storage has under this digest, and run again with --recheck."
 )
 
 

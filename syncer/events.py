@@ -34,6 +34,10 @@ class TagOutcome(StrEnum):
         return cls.DEFERRED if error.is_deferral else cls.FAILED
 
 
+#: Outcomes of a tag with which a later run has to do.
+UNRESOLVED = frozenset({TagOutcome.FAILED, TagOutcome.DEFERRED, TagOutcome.CANCELLED})
+
+
 class RunStatus(StrEnum):
     """What became of a run; a killed one stays ``running`` until the next run finds it."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from syncer.events import TagOutcome
-from syncer.plan.records import UNRESOLVED
+from syncer.events import UNRESOLVED, TagOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

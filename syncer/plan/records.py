@@ -6,16 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from syncer.events import TagOutcome
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
+    from syncer.events import TagOutcome
     from syncer.oci.digest import Digest
-
-#: Outcomes of a tag with which a later run has to do.
-UNRESOLVED = frozenset({TagOutcome.FAILED, TagOutcome.DEFERRED, TagOutcome.CANCELLED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,9 +18,9 @@ import anyio
 from anyio import lowlevel
 
 from syncer.errors import LayoutError, StateError, printable
-from syncer.events import Notice, RunStatus, TagOutcome
+from syncer.events import UNRESOLVED, Notice, RunStatus, TagOutcome
 from syncer.oci.digest import is_digest
-from syncer.plan.records import UNRESOLVED, UnfinishedUpload
+from syncer.plan.records import UnfinishedUpload
 from syncer.state.backlog import Backlog, Batch
 from syncer.state.database import Database
 from syncer.state.records import RepositorySummary, RunRecord

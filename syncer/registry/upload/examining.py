@@ -56,6 +56,6 @@ async def _read(repository: RegistryRepository, descriptor: Descriptor, reply: R
             registry=repository.registry,
             method="HEAD",
             url=redact(reply.url),
-            hint="Nothing that is sent replaces them: remove what its storage has under this digest, and run again.",
+            hint="Nothing that is sent replaces them: remove what its storage has under this digest, and recheck.",
             side=repository.side,
         ) from None
