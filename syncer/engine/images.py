@@ -88,6 +88,7 @@ class _Walk:
     is_asking: bool = False
     #: The target has failed at writing some of it before: what it says to have written is asked for.
     is_doubted: bool = False
+    confirmed: set[Digest] = field(default_factory=set)
     #: Companion tags that the walk has come to.
     tags: set[str] = field(default_factory=set)
     referrers: int = 0
@@ -429,8 +430,9 @@ class ImageCopier:
                 if is_top:
                     lost = await self._find_companions(list(walk.fresh)[known:], walk)
                     await self._copy_companions(lost, walk)
-        if walk.is_doubted and manifest.digest not in self._written:
+        if walk.is_doubted and manifest.digest not in walk.confirmed:
             await self._confirm(manifest.digest)
+            walk.confirmed.add(manifest.digest)
         self._written[manifest.digest] = tuple(child.digest for child in manifest.manifests)
         if len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
