@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
@@ -82,3 +85,28 @@ async def test_a_deletion_that_gives_up_holds_nobody() -> None:
         with anyio.fail_after(1):
             await done.wait()
     assert not guards._gates
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whoever_is_cancelled_holds_nothing(seed: int) -> None:
+    """A server that is stopped cancels its requests by asyncio's means, which no scope of anyio's shields from."""
+    guards, chance = RepositoryGuards(), random.Random(seed)  # noqa: S311 - a test's
+
+    async def change() -> None:
+        async with guards.deleting("a") if chance.random() < 0.5 else guards.pushing("a"):
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+
+    changing = [asyncio.create_task(change()) for _ in range(8)]
+    for _ in range(40):
+        await asyncio.sleep(0)
+        if chance.random() < 0.5:
+            chance.choice(changing).cancel()
+    with anyio.fail_after(1):
+        await asyncio.wait(changing)
+        async with guards.deleting("a"):
+            pass
+        async with guards.pushing("a"):
+            pass
+    assert not guards._gates
+    assert {type(task.exception()) for task in changing if not task.cancelled()} <= {type(None)}
