@@ -49,7 +49,7 @@ class UploadSession:
     busy: bool = False
     #: Tells whether the client of the request that holds the session has gone.
     client_gone: Callable[[], bool] = field(default=lambda: False)
-    released: anyio.Condition = field(default_factory=anyio.Condition)
+    released: anyio.Event = field(default_factory=anyio.Event)
 
     def write(self, batch: list[bytes]) -> None:
         """Append ``batch`` at the offset; blocking."""
@@ -161,9 +161,9 @@ class UploadSessions:
             yield session
         finally:
             session.busy = False
-            with anyio.CancelScope(shield=True):
-                async with session.released:
-                    session.released.notify_all()
+            # Without awaiting anything: a request that is cancelled by a stop of the server must not keep it.
+            session.released.set()
+            session.released = anyio.Event()
 
     async def find(self, repository: str, identifier: str) -> UploadSession:
         """Return a session without holding it.
@@ -274,9 +274,8 @@ class UploadSessions:
     async def _await_handover(self, session: UploadSession) -> None:
         for patience in (self._patience, _HANDOVER):
             with anyio.move_on_after(patience):
-                async with session.released:
-                    while session.busy:
-                        await session.released.wait()
+                while session.busy:
+                    await session.released.wait()
             if not (session.busy and session.client_gone()):
                 return
 
