@@ -7,13 +7,10 @@ in URLs never come to a resolver; :meth:`Guard.check` looks at those before anyt
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-import threading
-from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -29,6 +26,7 @@ from syncer.registry.network.addresses import (
     kind_of_name,
     literal,
 )
+from syncer.registry.network.daemons import Daemons
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -39,7 +37,8 @@ if TYPE_CHECKING:
     #: Returns the addresses of a name, as text; raises OSError when it has none.
     Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
-T = TypeVar("T")
+#: Names that are looked up at once, at most.
+_LOOKUPS = Daemons("syncer-lookup", 16)
 _HINT = (
     "Only hosts of the same network as the registry's are asked. If this one is meant (a token service or a storage "
     "of your own), name it in the registry's 'trusted_hosts' in the spec, or give --trusted-hosts."
@@ -54,7 +53,7 @@ async def system_lookup(host: str, port: int) -> list[str]:
         OSError: when it has none (``socket.gaierror``).
     """
     try:
-        found = await _in_thread_of_its_own(
+        found = await _LOOKUPS.run(
             lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         )
     except socket.gaierror:
@@ -66,38 +65,6 @@ async def system_lookup(host: str, port: int) -> list[str]:
         scope = place[3] if family == socket.AF_INET6 and len(place) > 3 else 0  # noqa: PLR2004 - a sockaddr_in6 has four
         texts.append(f"{place[0]}%{scope}" if scope else str(place[0]))
     return texts
-
-
-async def _in_thread_of_its_own(call: Callable[[], T]) -> T:
-    """Return what ``call`` does, which may wait for half a minute and cannot be broken off; nobody waits for it longer.
-
-    The threads of the loop are waited for when it is closed, and those of uvloop when the process ends: a name server
-    that does not answer would hold up every stop.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def settle(found: T | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(cast("T", found))
-        else:
-            answer.set_exception(error)
-
-    def work() -> None:
-        found: T | None = None
-        failure: Exception | None = None
-        try:
-            found = call()
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            failure = error
-        # The loop may be closed by now.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, found, failure)
-
-    threading.Thread(target=work, name="syncer-lookup", daemon=True).start()
-    return await answer
 
 
 def _try_opening() -> None:

@@ -363,7 +363,7 @@ def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
 
     asyncio.run(main())
     assert not ended.is_set()
-    assert [thread.daemon for thread in threading.enumerate() if thread.name == "syncer-lookup"] == [True]
+    assert {thread.daemon for thread in threading.enumerate() if thread.name == "syncer-lookup"} == {True}
     # What comes now, comes to a loop that is closed.
     answered.set()
     assert ended.wait(5)
