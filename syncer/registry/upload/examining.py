@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from syncer.content import verified
-from syncer.errors import ContentError, NotFound, ProtocolViolation, StatusError
+from syncer.errors import ContentError, NotFound, ProtocolViolation
 from syncer.registry.capabilities import Capability
 from syncer.registry.network.urls import redact
 from syncer.registry.upload.calls import UploadCalls
+from syncer.registry.upload.proof import look
 
 if TYPE_CHECKING:
     from syncer.oci.descriptor import Descriptor
@@ -28,13 +29,11 @@ async def examine(repository: RegistryRepository, descriptor: Descriptor) -> boo
     """
     calls = UploadCalls(repository, descriptor)
     try:
-        reply = await calls.client.exchange(calls.head())
+        reply = await look(calls)
     except NotFound:
         return False
-    except (StatusError, ProtocolViolation) as error:
-        if error.retryable:
-            raise
-        # It answers no HEAD, or its storage none: that says nothing about the blob.
+    if reply is None:
+        # That says nothing about the blob.
         return True
     length = reply.headers.get("Content-Length", "")
     if length in ("", str(descriptor.size)) or calls.client.capabilities.offers(Capability.BLOB_LENGTH) is False:

@@ -46,7 +46,7 @@ async def check_stored(calls: UploadCalls, reply: Reply) -> None:
     if reply.status != _CREATED and named != digest:
         raise violation(calls, reply, f"with status {reply.status} and without the digest")
     if not named:
-        await _look(calls, reply)
+        await _check_shown(calls, reply)
 
 
 async def is_stored(calls: UploadCalls) -> bool | None:
@@ -56,12 +56,10 @@ async def is_stored(calls: UploadCalls) -> bool | None:
         RegistryError: when the registry fails.
     """
     try:
-        reply = await calls.client.exchange(calls.head())
+        reply = await look(calls)
     except NotFound:
         return False
-    except (StatusError, ProtocolViolation) as error:
-        if error.retryable:
-            raise
+    if reply is None:
         return None
     named = reply.headers.get("Docker-Content-Digest", "")
     if named and named.partition(":")[0] == calls.descriptor.digest.algorithm:
@@ -70,7 +68,24 @@ async def is_stored(calls: UploadCalls) -> bool | None:
     return length == str(calls.descriptor.size) if length else None
 
 
-async def _look(calls: UploadCalls, reply: Reply) -> None:
+async def look(calls: UploadCalls) -> Reply | None:
+    """Send a HEAD for the blob and return the answer; None where the registry, or its storage, answers no HEAD.
+
+    Raises:
+        NotFound: when there is no such blob.
+        RegistryError: when the registry fails.
+    """
+    try:
+        return await calls.client.exchange(calls.head())
+    except NotFound:
+        raise
+    except (StatusError, ProtocolViolation) as error:
+        if error.retryable:
+            raise
+        return None
+
+
+async def _check_shown(calls: UploadCalls, reply: Reply) -> None:
     """Look for a blob that the registry says to have stored, unless it is known to keep its word."""
     capabilities = calls.client.capabilities
     if capabilities.observed(Capability.STORES_BLOBS):

@@ -101,6 +101,15 @@ def stage(
         yield spec, before
 
 
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Write to a state file as somebody else would, so that nothing else can, until this is left."""
+    with closing(sqlite3.connect(state, isolation_level=None, timeout=PATIENCE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
 def assert_reported(out: str, status: str) -> dict[str, Any]:
     """Check that the report is whole, and says how the run ended."""
     report: dict[str, Any] = json.loads(out)
@@ -170,16 +179,12 @@ def test_a_terminal_that_is_closed(serve: Serve, syncer: Syncer, portal: Blockin
     """Its shell sends SIGHUP, and the kernel sends it once more when that has gone: it is no second wish."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"PUT .*/manifests/")
-        with (
-            started("run", spec, "--output", "json") as process,
-            closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=PATIENCE)) as other,
-        ):
+        with started("run", spec, "--output", "json") as process:
             assert before.reached.wait(PATIENCE)
-            other.execute("BEGIN IMMEDIATE")
-            process.send_signal(signal.SIGHUP)
-            until_line(process.stderr, "sync.tag_cancelled")
-            process.send_signal(signal.SIGHUP)
-            other.execute("ROLLBACK")
+            with locked(tmp_path / "state.db"):
+                process.send_signal(signal.SIGHUP)
+                until_line(process.stderr, "sync.tag_cancelled")
+                process.send_signal(signal.SIGHUP)
             out, err = ended(process)
         assert process.returncode == STOPPED, err
         assert_reported(out, "interrupted")
@@ -317,19 +322,16 @@ def test_a_signal_while_the_state_cannot_be_written(
     """A stop waits for the state, which somebody else has locked for a moment, and notes how the run ended."""
     with stage(serve, portal, tmp_path) as (spec, before):
         before.hold(r"PUT .*/manifests/")
-        with (
-            started("run", spec, "--output", "json") as process,
-            closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=PATIENCE)) as other,
-        ):
+        with started("run", spec, "--output", "json") as process:
             assert before.reached.wait(PATIENCE)
-            other.execute("BEGIN IMMEDIATE")
-            process.send_signal(signal.SIGINT)
-            until_line(process.stderr, "sync.tag_cancelled")
-            other.execute("ROLLBACK")
+            with locked(tmp_path / "state.db"):
+                process.send_signal(signal.SIGINT)
+                until_line(process.stderr, "sync.tag_cancelled")
             out, err = ended(process)
-            assert process.returncode == STOPPED, err
-            assert_reported(out, "interrupted")
-            assert other.execute("SELECT status FROM runs").fetchall() == [("interrupted",)]
+        assert process.returncode == STOPPED, err
+        assert_reported(out, "interrupted")
+        with closing(sqlite3.connect(tmp_path / "state.db")) as state:
+            assert state.execute("SELECT status FROM runs").fetchall() == [("interrupted",)]
         portal.call(before.open)
         assert_goes_on(syncer, spec)
 
