@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import BlockBuster
+from coverage import Coverage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,17 +23,36 @@ _KEPT = (
     "TMPDIR",
     "LANG",
     "LC_ALL",
-    "COVERAGE_PROCESS_START",
-    "COVERAGE_PROCESS_CONFIG",
     "SYNCER_TEST_CACHE",
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Stop measuring coverage while a test runs that is marked ``untraced``, and in what it starts.
+
+    pytest-cov's ``no_cover`` stops the one measurement of two: a worker of xdist is also a subprocess that counts.
+    """
+    stopped: list[Coverage] = []
+    if item.get_closest_marker("untraced"):
+        while one := Coverage.current():
+            one.stop()
+            stopped.append(one)
+    try:
+        return (yield)
+    finally:
+        for one in reversed(stopped):
+            one.start()
+
+
 @pytest.fixture(autouse=True)
-def clean_environ(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def clean_environ(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Leave no credential file, proxy or setting of the developer within a test's reach."""
+    kept = ("PYTEST",) if request.node.get_closest_marker("untraced") else ("PYTEST", "COV")
     for name in list(os.environ):
-        if name not in _KEPT and not name.startswith(("PYTEST", "COV_")):
+        if name not in _KEPT and not name.startswith(kept):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 

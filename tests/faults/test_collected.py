@@ -7,6 +7,8 @@ import pytest
 from tests.faults.stateful.graphs import Image, Index
 from tests.faults.stateful.scenario import Scenario
 
+pytestmark = pytest.mark.untraced
+
 GRAPH = Index(of=(Index(of=(Image(seed=1, layers=(1, 2)),)), Image(seed=2, layers=(2,))))
 
 

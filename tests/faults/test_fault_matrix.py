@@ -14,6 +14,8 @@ from tests.faults.rows import cells
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.untraced
+
 CELLS = cells()
 #: Of so many cells one is played every day, by its name: the same ones each time, and all under ``make torture``.
 _SHARE = 9

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from syncer.telemetry.report import Report
 
+pytestmark = pytest.mark.untraced
+
 ENTRY = "name: e, from: source/app, to: target/app"
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from syncer.telemetry.report import Report
     from tests.support.faults.injection import Fault
 
+pytestmark = pytest.mark.untraced
+
 OLD, NEW = images.image(seed="old", layers=1), images.image(seed="new", layers=1)
 SOURCE, TARGET = ("source.example", "app"), ("target.example", "app")
 TYPE = {"Content-Type": NEW.manifest.media_type}

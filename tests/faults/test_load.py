@@ -16,6 +16,8 @@ from tests.support.faults.syncing import synced_between
 from tests.support.faults.virtual_time import virtually
 from tests.support.personalities.history import Step
 
+pytestmark = pytest.mark.untraced
+
 
 def test_a_budget_is_what_a_sync_without_faults_costs() -> None:
     """The budget that faults are added to is not a loose one."""

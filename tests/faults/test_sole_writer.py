@@ -10,6 +10,8 @@ from tests.faults.stateful.graphs import Image
 from tests.faults.stateful.scenario import Scenario
 from tests.support.faults.exchanges import DONE_BUT_FAILED
 
+pytestmark = pytest.mark.untraced
+
 BEFORE, AFTER = Image(seed=1, layers=(1,)), Image(seed=2, layers=(2,))
 #: What a run asks that follows a moved tag, and each of its writes twice more.
 REQUESTS = 22

@@ -15,6 +15,8 @@ from tests.faults.stateful.machine import search
 from tests.faults.stateful.passing import ALL
 from tests.faults.stateful.scenario import Scenario, Violated
 
+pytestmark = pytest.mark.untraced
+
 SHARED = Image(seed=1, layers=(1, 2, 4))
 INDEX = Index(of=(SHARED, Image(seed=2, layers=(2, 5))))
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.fuzz.stage import Reader
 
+pytestmark = pytest.mark.untraced
+
 _ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 #: Inputs of each family under ``make torture``; a socket, a file or a parser of YAML takes milliseconds for each.
 _MANY = 1000

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.untraced
+
 #: The jobs of every day, and how many failpoints of each; ``make kills`` and ``make torture`` play all of all.
 SAMPLED: tuple[Callable[[], Job], ...] = (
     Mirror,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tests.security.stage import Row
 
+pytestmark = pytest.mark.untraced
+
 _NAMES = [row.name for row in ROWS]
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.integration.cli.conftest import Serve
 
+pytestmark = pytest.mark.untraced
+
 #: Enough to ask for more at once than there are files.
 CONTENT = {f"app{at % 4}:v{at}": image(seed=at, layers=3, size=20_000) for at in range(24)}
 EVERYTHING = "from: 'source/*', to: 'target/{path}'"

@@ -21,6 +21,8 @@ from tests.support.resources import Held, files_of, growth, memory_of, slope
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.untraced
+
 SOAK = Path(__file__).with_name("soak.py")
 KIB = 1024
 #: Threads that the few files of a small run keep busy at once, and some for chance.

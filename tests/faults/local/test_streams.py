@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.integration.cli.conftest import Serve
 
+pytestmark = pytest.mark.untraced
+
 TERMINAL = pytest.param("terminal", marks=pytest.mark.torture)
 TERMINAL_FAILED = pytest.param("terminal", 1, marks=pytest.mark.torture)
 CONTENT = {"app:v1": image(seed="streams")}

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from tests.support.personalities.registry import Personality
 
+pytestmark = pytest.mark.untraced
+
 
 def _name(cell: tuple[type[Personality], Role, Scenario]) -> str:
     personality, role, scenario = cell

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from syncer.registry import RegistryRepository
 
+pytestmark = pytest.mark.untraced
+
 SAMPLE = images.image()
 DATA = images.random_bytes(2000, "blob")
 BLOB = images.blob(DATA)

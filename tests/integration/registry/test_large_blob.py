@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from syncer.oci.descriptor import Descriptor
 
+pytestmark = pytest.mark.untraced
+
 
 @dataclass
 class Source:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from syncer.events import Event
     from tests.support.docker_registry import Witness
 
-pytestmark = pytest.mark.witness
+pytestmark = [pytest.mark.witness, pytest.mark.untraced]
 
 USER = Basic(username="u", password="witness")
 #: "witness" for the user "u".

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.support.scripted import Handler
 
+pytestmark = pytest.mark.untraced
+
 DIGEST = images.blob(b"x").digest
 CONTENT = {"Docker-Content-Digest": DIGEST, "Content-Length": "1", "Content-Type": "application/json"}
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+pytestmark = pytest.mark.untraced
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 

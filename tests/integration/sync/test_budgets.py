@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.support.images import Sample
 
+pytestmark = pytest.mark.untraced
+
 Counts = Counter[tuple[str, str]]
 
 LIST = ("GET", "tags/list")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from syncer.content import Source
     from tests.support.images import Sample
 
+pytestmark = pytest.mark.untraced
+
 
 class Everything:
     """One repository's worth of every kind of content, some of it referring to other."""

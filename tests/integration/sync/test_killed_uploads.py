@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.support.large import LargeImage
     from tests.support.world import Embedded
 
+pytestmark = pytest.mark.untraced
+
 CHUNK = 8 * MIB
 FORMS = ("auto", "stream", "chunks")
 UPLOADS = "/blobs/uploads/"

@@ -29,6 +29,8 @@ from tests.support.world import embedded, fill, run, spec_between
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.untraced
+
 TAGS = 60
 ENTRY = "name: load, from: source/load/app, to: target/mirror/app"
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.support.images import Sample
 
+pytestmark = pytest.mark.untraced
+
 #: Seconds that nobody waits for where nothing is wrong.
 DEADLINE = 20
 

@@ -10,6 +10,8 @@ import pytest
 
 from syncer.registry.traffic.adaptive import START, AdaptiveSize
 
+pytestmark = pytest.mark.untraced
+
 
 @dataclass
 class Simulation:
