@@ -30,7 +30,7 @@ faults: install ## let every fault happen at every step of a sync, and print wha
 	$(BIN)/python -m tests.faults $(ARGS)
 
 torture: install ## run what takes too long for every day: kill loops, random faults at scale, many more examples
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) -m 'torture or searched' $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'torture or searched' $(ARGS)
 
 fuzz: install ## look for inputs that are not survived, at random (ARGS='specs --seconds 60' for one family)
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),all)

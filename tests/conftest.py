@@ -45,6 +45,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             one.start()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the long tests tell of themselves: those that record a property ``told``."""
+    reports = [report for found in ("passed", "failed") for report in terminalreporter.getreports(found)]
+    told = [str(value) for report in reports for name, value in report.user_properties if name == "told"]
+    if told:
+        terminalreporter.section("what the long tests tell")
+        terminalreporter.write_line("\n".join(dict.fromkeys(line for text in told for line in text.splitlines())))
+
+
 @pytest.fixture(autouse=True)
 def clean_environ(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

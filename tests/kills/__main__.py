@@ -16,34 +16,21 @@ from typing import TYPE_CHECKING
 
 from tests.kills.crashes import every, some
 from tests.kills.jobs import jobs
+from tests.kills.table import TITLE, row
 from tests.support.forks import forking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tests.kills.crashes import Tally
 
-_TITLES = ("job", "killed", "converged", "committed sent again", "in flight, most", "median", "requests over")
-_WIDTHS = (32, 8, 11, 22, 17, 11, 13)
 _LEGEND = """\
 Killed at each failpoint of each kind, until it survives them; after each kill it is run again.
 committed sent again: bytes of blobs that the place they are sent to had; in flight: other bytes that were moved twice.
 requests over: the most that a run after a kill asked for beyond its budget (reference 5.5)."""
 
 
-def _line(texts: Sequence[object]) -> str:
-    return "  ".join(str(text).ljust(width) for text, width in zip(texts, _WIDTHS, strict=True)).rstrip() + "\n"
-
-
-def _row(tally: Tally) -> str:
-    most, median = tally.resent
-    converged = sum(crash.converged for crash in tally.deaths)
-    return _line((tally.job, len(tally.deaths), converged, tally.repeated, most, f"{median:.0f}", tally.over))
-
-
 async def _play(words: str, stride: int, count: int) -> list[Tally]:
     tallies: list[Tally] = []
-    sys.stdout.write(_line(_TITLES))
+    sys.stdout.write(f"{TITLE}\n")
     with tempfile.TemporaryDirectory() as folder:
         async with forking() as forks:
             for number, make in enumerate(jobs()):
@@ -55,7 +42,7 @@ async def _play(words: str, stride: int, count: int) -> list[Tally]:
                     some(job, forks, place, count=count, seed=1) if count else every(job, forks, place, stride=stride)
                 )
                 tallies.append(await played)
-                sys.stdout.write(_row(tallies[-1]))
+                sys.stdout.write(f"{row(tallies[-1])}\n")
                 sys.stdout.flush()
     return tallies
 

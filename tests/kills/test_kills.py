@@ -16,6 +16,7 @@ from tests.kills.jobs import jobs
 from tests.kills.migrating import Migrate
 from tests.kills.mirroring import Mirror
 from tests.kills.serving import Serve
+from tests.kills.table import TITLE, row
 from tests.kills.withdrawing import Withdraw
 from tests.support.forks import forking
 
@@ -63,11 +64,15 @@ async def test_a_sample_of_failpoints(tmp_path: Path) -> None:
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("make", [pytest.param(make, id=f"{number}") for number, make in enumerate(jobs())])
-async def test_every_failpoint(tmp_path: Path, make: Callable[[], Job]) -> None:
+async def test_every_failpoint(
+    tmp_path: Path, make: Callable[[], Job], record_property: Callable[[str, object], None]
+) -> None:
     """A job is killed at each of its failpoints until it survives, and all is well after each."""
     async with forking() as forks:
         job = await to_thread.run_sync(make)
-        check(await every(job, forks, tmp_path))
+        tally = await every(job, forks, tmp_path)
+    record_property("told", f"{TITLE}\n{row(tally)}")
+    check(tally)
 
 
 @pytest.mark.torture

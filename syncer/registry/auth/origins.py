@@ -6,6 +6,7 @@ it is answered with that origin's challenge and with what is known for that host
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from syncer.events import RequestKind
@@ -119,7 +120,8 @@ class Disclosure:
         self._own = Origin.of(call.url) if call.kind is RequestKind.TOKEN else origins.home
         self._shown = {self._own: header}
         self._attached_at = origins.own.now()
-        self._renewed: set[Origin] = set()
+        #: When what is shown was renewed, until that has been looked at once: then infinity.
+        self._renewed: dict[Origin, float] = {}
         self._shown_older: set[Origin] = set()
 
     def is_own(self, url: URL) -> bool:
@@ -160,7 +162,7 @@ class Disclosure:
         origin = Origin.of(url)
         if self._call.authorization is not None:
             return False
-        if origin in self._renewed:
+        if origin in self._renewed and not self._has_waited(origin):
             if origin == self._own:
                 self._origins.own.refused(self._call.scopes, self.shown, challenges, status=status)
             return False
@@ -170,12 +172,12 @@ class Disclosure:
         elif challenges and self._may_speak_to(origin):
             tokens, scopes = self._origins.met(origin), self._scopes(url)
         else:
-            self._renewed.add(origin)
+            self._renewed[origin] = math.inf
             return False
         fetched = tokens.fetched
         renewed = await tokens.renew(scopes, self._shown.get(origin, ""), challenges, status=status)
         if tokens.fetched > fetched or origin in self._shown_older:
-            self._renewed.add(origin)
+            self._renewed.setdefault(origin, self._origins.own.now())
         # What was known before may have been taken back together with what was refused: then a new one decides.
         self._shown_older.add(origin)
         if renewed is None:
@@ -190,6 +192,15 @@ class Disclosure:
             self._origins.own.accepted(self._call.scopes, self.shown)
         elif tokens := self._origins.known(origin):
             tokens.accepted(self._scopes(url), self._shown.get(origin, ""))
+
+    def _has_waited(self, origin: Origin) -> bool:
+        """Tell, once, whether what was renewed was refused so much later that it may have been taken back meanwhile.
+
+        A pause, or a line, may lie between a token and the request that it is for.
+        """
+        waited = self._origins.own.now() - self._renewed[origin]
+        self._renewed[origin] = math.inf
+        return waited > _LONG
 
     def _may_speak_to(self, origin: Origin) -> bool:
         """Tell whether another origin may be answered: one that the registry redirects reading to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import anyio
@@ -195,6 +196,32 @@ async def test_token_that_ends_during_an_upload(service: TokenService, registry:
     # The third is for giving the first session up, which distribution takes for a deletion.
     pushing, deleting = ("repository:a:pull,push",), ("repository:a:pull,push,delete",)
     assert [asked.scopes for asked in service.asked] == [pushing, pushing, deleting]
+
+
+@pytest.mark.parametrize(
+    ("waits", "refusals", "tokens"),
+    [pytest.param(6.0, 1, 2, id="once"), pytest.param(6.0, 9, 2, id="ever"), pytest.param(4.0, 9, 1, id="soon")],
+)
+async def test_a_token_that_is_taken_back_while_its_request_waits(
+    service: TokenService, registry: GuardedRegistry, waits: float, refusals: int, tokens: int
+) -> None:
+    """A pause may lie between a token and the request that it is for: then one more is tried, and no third."""
+    async with connected(registry.server.address, credential=USER) as it:
+
+        def taken_back(request: web.BaseRequest) -> web.StreamResponse | None:
+            it.clock.now += waits
+            token = request.headers["Authorization"].removeprefix("Bearer ")
+            if len(registry.revoked) == refusals:
+                return None
+            registry.revoked.add(token)
+            challenge = f'Bearer realm="{service.realm}",service="witness",error="invalid_token"'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+        registry.instead = taken_back
+        with nullcontext() if refusals < tokens else pytest.raises(Unauthorized):
+            await it.client.repository("a").resolve("1")
+    assert len(service.asked) == tokens
+    assert len(registry.server.lines) == 1 + tokens
 
 
 async def test_other_refusals_stay_what_they_are(registry: GuardedRegistry) -> None:
