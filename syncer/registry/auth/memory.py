@@ -158,6 +158,14 @@ class AuthMemory:
             self._suspects.clear()
             self._most = 1
 
+    def has_proved(self, used: str) -> bool:
+        """Tell whether a request with ``used`` was answered."""
+        return used in self._proven
+
+    def has_dropped(self, used: str) -> bool:
+        """Tell whether the token ``used`` would not be shown again."""
+        return not any(token.header == used for tokens in self._tokens.values() for token in tokens)
+
     def refused_scopes(self, request: TokenRequest, status: int) -> None:
         """Take note that the token service took the first scope alone where it had refused several with ``status``."""
         if status in _TOO_LONG:

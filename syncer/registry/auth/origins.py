@@ -162,7 +162,7 @@ class Disclosure:
         origin = Origin.of(url)
         if self._call.authorization is not None:
             return False
-        if origin in self._renewed and not self._has_waited(origin):
+        if origin in self._renewed and not self._may_be_taken_back(origin):
             if origin == self._own:
                 self._origins.own.refused(self._call.scopes, self.shown, challenges, status=status)
             return False
@@ -193,14 +193,17 @@ class Disclosure:
         elif tokens := self._origins.known(origin):
             tokens.accepted(self._scopes(url), self._shown.get(origin, ""))
 
-    def _has_waited(self, origin: Origin) -> bool:
-        """Tell, once, whether what was renewed was refused so much later that it may have been taken back meanwhile.
+    def _may_be_taken_back(self, origin: Origin) -> bool:
+        """Tell, once, whether what was renewed may have been good until just before it was shown.
 
-        A pause, or a line, may lie between a token and the request that it is for.
+        A line, or a pause, may lie between a token and the request that it is for.
         """
-        waited = self._origins.own.now() - self._renewed[origin]
-        self._renewed[origin] = math.inf
-        return waited > _LONG
+        since, self._renewed[origin] = self._renewed[origin], math.inf
+        if since == math.inf:
+            return False
+        tokens = self._origins.own if origin == self._own else self._origins.known(origin)
+        was_good = tokens is not None and tokens.may_be_taken_back(self._shown.get(origin, ""))
+        return was_good or self._origins.own.now() - since > _LONG
 
     def _may_speak_to(self, origin: Origin) -> bool:
         """Tell whether another origin may be answered: one that the registry redirects reading to."""

@@ -160,6 +160,10 @@ class Tokens:
         if used:
             self._memory.accepted(scopes, used)
 
+    def may_be_taken_back(self, used: str) -> bool:
+        """Tell whether a token that is refused was good before: it was taken, or somebody else has dropped it since."""
+        return self._memory.has_proved(used) or self._memory.has_dropped(used)
+
     async def refusal_hint(self, scopes: tuple[Scope, ...]) -> str:
         """Say what to do about a refusal, by what was shown."""
         if is_anonymous(await self.credential(scopes)):

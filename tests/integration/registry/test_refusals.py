@@ -224,6 +224,32 @@ async def test_a_token_that_is_taken_back_while_its_request_waits(
     assert len(registry.server.lines) == 1 + tokens
 
 
+@pytest.mark.parametrize("tags", [pytest.param("2", id="it was good"), pytest.param("23", id="somebody has another")])
+async def test_a_token_that_is_taken_back_before_its_request_comes(
+    service: TokenService, registry: GuardedRegistry, tags: str
+) -> None:
+    """What others were let in with was good: when it is refused, even a call that has just fetched it tries another."""
+    others = anyio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token and request.path.endswith("/1") and not others.is_set():
+            await others.wait()
+            registry.revoked.add(token)
+        return await registry.handle(request)
+
+    async with scripted(handle) as server, connected(server.address, credential=USER) as it:
+        repository = it.client.repository("a")
+        async with anyio.create_task_group() as group:
+            group.start_soon(repository.resolve, "1")
+            for tag in tags:
+                await repository.resolve(tag)
+                registry.revoked.update(token for token in service.issued if tags != "2" and len(service.asked) == 1)
+            others.set()
+    assert len(service.asked) == 2
+    assert sum(line.endswith("/1") for line in server.lines) == 3
+
+
 async def test_other_refusals_stay_what_they_are(registry: GuardedRegistry) -> None:
     """A repository where everything is missing is asked every time: "not found" is no denial."""
     registry.instead = lambda _request: web.Response(status=404)
