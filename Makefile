@@ -24,7 +24,7 @@ demo: install ## sync three repositories between two real registries, twice, and
 	@$(BIN)/syncer demo --spec config.example.yaml
 
 test: install ## run every test, with the coverage gate
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 faults: install ## let every fault happen at every step of a sync, and print what comes of each (ARGS=429 for some)
 	$(BIN)/python -m tests.faults $(ARGS)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
+import re
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,10 @@ from coverage import Coverage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+#: Of folders. pytest finds the next number by listing all that there are, which takes milliseconds for thousands.
+_numbers = itertools.count()
 
 #: CPU seconds that one callback may take before the loop counts as blocked, on a machine that takes so many for
 #: :func:`_sum`: on one that is slower just now, so much more.
@@ -54,6 +61,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("\n".join(dict.fromkeys(line for text in told for line in text.splitlines())))
 
 
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty folder of the test's own, like pytest's fixture of that name."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}{next(_numbers)}", numbered=False)
+
+
 @pytest.fixture(autouse=True)
 def clean_environ(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
@@ -63,22 +77,28 @@ def clean_environ(
     for name in list(os.environ):
         if name not in _KEPT and not name.startswith(kept):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp(f"home{next(_numbers)}", numbered=False)))
 
 
-class _Collections:
-    """Adds up the CPU time that this thread spends on collecting garbage; a callback of ``gc``."""
+class _Clock(threading.local):
+    """The CPU time of each thread, without what it spends on collecting garbage; a callback of ``gc``."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._collecting = 0.0
         self._began = 0.0
+        #: The time, and the CPU time, when this thread last asked for it: that is a system call, and dear.
+        self.seen = (time.perf_counter(), self.now())
 
     def __call__(self, phase: str, _info: dict[str, int]) -> None:
         """Take the time at both ends of a collection."""
         if phase == "start":
             self._began = time.thread_time()
         else:
-            self.seconds += time.thread_time() - self._began
+            self._collecting += time.thread_time() - self._began
+
+    def now(self) -> float:
+        """Return the seconds spent so far."""
+        return time.thread_time() - self._collecting
 
 
 def _sum() -> int:
@@ -98,8 +118,41 @@ def _budget() -> float:
     return LOOP_BUDGET * max(1.0, min(took) / _SUM_SECONDS)
 
 
+@pytest.fixture(scope="session")
+def slow_callbacks() -> Iterator[list[str]]:
+    """Guard the event loops of all tests, and return where callbacks that computed for too long are told of."""
+    slow: list[str] = []
+    run = asyncio.events.Handle._run
+    clock = _Clock()
+
+    def timed(self: asyncio.Handle) -> Any:
+        began = time.perf_counter()
+        if began - clock.seen[0] > LOOP_BUDGET / 10:
+            clock.seen = (began, clock.now())
+        try:
+            return run(self)
+        finally:
+            if time.perf_counter() - began > LOOP_BUDGET:
+                spent = clock.now() - clock.seen[1] - (began - clock.seen[0])
+                if spent > LOOP_BUDGET and spent > _budget():
+                    slow.append(f"{spent * 1000:.0f} ms in {self!r}")
+
+    asyncio.events.Handle._run = timed  # type: ignore[method-assign]
+    gc.callbacks.append(clock)
+    guard = BlockBuster("syncer")
+    # Not our code's: the lock of coverage, which traces threads as well.
+    guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
+    guard.activate()
+    try:
+        yield slow
+    finally:
+        guard.deactivate()
+        gc.callbacks.remove(clock)
+        asyncio.events.Handle._run = run  # type: ignore[method-assign]
+
+
 @pytest.fixture(autouse=True)
-def loop_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def loop_guard(request: pytest.FixtureRequest, slow_callbacks: list[str]) -> Iterator[None]:
     """Fail a test whose code blocks the event loop.
 
     Two guards: a blocking call (sleep, file or socket I/O) on the loop raises where it is made, and a
@@ -107,29 +160,8 @@ def loop_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     machine is just then, so that a busy one cannot fail a test; garbage collections are left out: they take
     long in a process that holds thousands of tests.
     """
-    slow: list[str] = []
-    run = asyncio.events.Handle._run
-    collecting = _Collections()
-
-    def timed(self: asyncio.Handle) -> Any:
-        before = time.thread_time() - collecting.seconds
-        try:
-            return run(self)
-        finally:
-            spent = time.thread_time() - collecting.seconds - before
-            if spent > LOOP_BUDGET and spent > _budget():
-                slow.append(f"{spent * 1000:.0f} ms in {self!r}")
-
-    monkeypatch.setattr(asyncio.events.Handle, "_run", timed)
-    gc.callbacks.append(collecting)
-    guard = BlockBuster("syncer")
-    # Not our code's: the lock of coverage, which traces threads as well.
-    guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
-    guard.activate()
-    try:
-        yield
-    finally:
-        guard.deactivate()
-        gc.callbacks.remove(collecting)
+    slow_callbacks.clear()
+    yield
     # An attack that is not defended against may be one on the loop.
-    assert not slow or request.node.get_closest_marker("undefended"), f"the event loop was blocked: {slow}"
+    is_allowed = request.node.get_closest_marker("undefended") is not None
+    assert is_allowed or not slow_callbacks, f"the event loop was blocked: {slow_callbacks}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.faults.matrix import Outcome
     from tests.support.faults.injection import Fault
 
+pytestmark = pytest.mark.untraced
+
 
 def cell(fault: Fault, step: Step, *, times: int | None = 1, outcome: Outcome = CONVERGES) -> Cell:
     """Return a cell of the matrix."""

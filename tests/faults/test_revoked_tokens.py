@@ -19,6 +19,8 @@ from tests.support.personalities.internet import Internet
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.untraced
+
 LAYER = images.random_bytes(2000, "shared")
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Syncer = Callable[..., Ran]
 
+pytestmark = pytest.mark.untraced
+
 PASSWORD = "CANARY-clock"
 CONTENT = {f"app{at % 2}:v{at}": image(seed=at, layers=2, size=30_000) for at in range(8)}
 #: The command line, with a clock that is put hours forward and back each time that somebody looks at it.

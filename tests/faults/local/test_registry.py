@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.support.images import Sample
 
+pytestmark = pytest.mark.untraced
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     Syncer = Callable[..., Ran]
 
+pytestmark = pytest.mark.untraced
+
 STOPPED = 75
 #: As many images of one target are under way at once.
 OPEN_AT_ONCE = Breadth().images

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.support.docker_registry import Witness
 
-pytestmark = [pytest.mark.witness, pytest.mark.untraced]
+pytestmark = pytest.mark.witness
 #: What a registry of Docker's notes of each list of referrers that was ever under its tag.
 _LIST = re.compile(r"(?P<tag>.*/_manifests/tags/sha256-[0-9a-f]{64})/index/sha256/(?P<digest>[0-9a-f]{64})/link")
 #: A repository that Skopeo can carry whole, and one with indexes in indexes and with referrers: Skopeo 1.9 refuses the

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.untraced
 
 
-def _name(cell: tuple[type[Personality], Role, Scenario]) -> str:
-    personality, role, scenario = cell
-    return f"{personality.title}-{role}-{scenario}".replace(" ", "-")
+def _name(cell: tuple[type[Personality], Role, tuple[Scenario, ...]]) -> str:
+    personality, role, course = cell
+    return f"{personality.title}-{role}-{course[0]}".replace(" ", "-")
 
 
-@pytest.mark.parametrize(("personality", "role", "scenario"), cells(), ids=map(_name, cells()))
-async def test_a_sync(personality: type[Personality], role: Role, scenario: Scenario, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("personality", "role", "course"), cells(), ids=map(_name, cells()))
+async def test_a_sync(personality: type[Personality], role: Role, course: tuple[Scenario, ...], tmp_path: Path) -> None:
     """All arrives bit by bit, within the budget of requests, and no rule of the protocol or of secrecy is broken."""
-    outcome = await Cell(personality, role, tmp_path).play(scenario)
-    assert not outcome.problems
-    assert not outcome.over
+    for outcome in await Cell(personality, role, tmp_path).play(course):
+        assert not outcome.problems, outcome.scenario
+        assert not outcome.over, outcome.scenario

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from syncer.events import RunStatus, TagOutcome
 from tests.support import images
 from tests.support.personalities.clouds import Cloudflare, Ecr
@@ -14,6 +16,8 @@ from tests.support.personalities.sites import Login
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.untraced
 
 ONLY = "only"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.support.docker_registry import Witness
 
-pytestmark = pytest.mark.witness
+pytestmark = [pytest.mark.witness, pytest.mark.untraced]
 
 #: "witness" for the user "u".
 HTPASSWD = "u:$2b$05$JDqf1Hw3EG/8Nj.N9Z0dGOk8qyDPuMN1wOeWMJM0fYyitkgJ5Ca0a\n"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
+import pytest
 from aiohttp import web
 
 from syncer.content import BlobOutcome
@@ -28,6 +29,7 @@ async def mount(client: RegistryClient, source: str, target: str = "dst") -> Blo
     return await client.repository(target, Side.TARGET).begin_blob(BLOB, mount_from=source)
 
 
+@pytest.mark.untraced
 async def test_one_token_for_two_hundred_tasks(registry: GuardedRegistry, service: TokenService) -> None:
     """Two hundred tasks that push to one repository and read another share two tokens, and two more when these end."""
     async with connected(registry.server.address, credential=USER) as it:

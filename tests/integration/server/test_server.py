@@ -242,6 +242,7 @@ async def test_flushed_when_stopped(tmp_path: Path) -> None:
         assert b'"1.0"' in await run_sync((tmp_path / "app" / "index.json").read_bytes)
 
 
+@pytest.mark.untraced
 async def test_hundred_pushes_at_once(peer: Peer) -> None:
     """A hundred clients push to ten repositories at once, the same blobs among them: all is there and right."""
     shared = [images.random_bytes(20_000, "shared")]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from syncer.events import Event
 
+pytestmark = pytest.mark.untraced
+
 HOLDER = Path(__file__).with_name("holder.py")
 ROOT = Path(__file__).parents[3]
 

@@ -39,6 +39,7 @@ async def cost(
     return report, source.counts(), target.counts()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     ("count", "tells"), [(500, False), (50, True)], ids=["plain lists", "the source's list tells digests"]
 )

@@ -101,6 +101,7 @@ async def outcomes(text: str, base: Path) -> Counter[TagOutcome]:
     return Counter(event.outcome for event in recorder.of(TagFinished))
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("options", ["", ", platforms: [linux/amd64]"])
 async def test_a_listing_source_costs_one_request_when_nothing_is_due(tmp_path: Path, options: str) -> None:
     """A no-op pass over N tags of a registry that lists digests is one request there, and N on the other side."""
@@ -115,6 +116,7 @@ async def test_a_listing_source_costs_one_request_when_nothing_is_due(tmp_path: 
         assert target.counts() == {("GET", "tags/list"): 1, ("HEAD", "manifests"): COUNT}
 
 
+@pytest.mark.untraced
 async def test_two_listing_registries_cost_a_request_each(tmp_path: Path) -> None:
     """Where both sides list their digests, a no-op pass over N tags is two requests in all."""
     there, here = Listing(corpus()), Listing()

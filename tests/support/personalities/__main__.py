@@ -23,9 +23,9 @@ _WIDTHS = (15, 17, 12, 12, 12, 12)
 _LEGEND = "Requests to the personality / budget, challenges and hops among them. 'again' is the run after a stop."
 
 
-async def _play(personality: type[Personality], role: Role, scenario: Scenario) -> Outcome:
+async def _play(personality: type[Personality], role: Role, course: Sequence[Scenario]) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as folder:
-        return await Cell(personality, role, Path(folder)).play(scenario)
+        return await Cell(personality, role, Path(folder)).play(course)
 
 
 def _shown(outcome: Outcome) -> str:
@@ -49,11 +49,11 @@ def main() -> int:
     logging.getLogger("aiohttp.server").disabled = True
     wanted = " ".join(sys.argv[1:]).lower()
     rows: dict[tuple[str, str], list[Outcome]] = {}
-    for personality, role, scenario in cells():
+    for personality, role, course in cells():
         if wanted in ("", personality.title.lower()):
             is_refused = role is Role.TARGET and personality.is_pull_only
             row = rows.setdefault((personality.title, "target (refused)" if is_refused else str(role)), [])
-            row.append(asyncio.run(_play(personality, role, scenario)))
+            row += asyncio.run(_play(personality, role, course))
     outcomes = [outcome for row in rows.values() for outcome in row]
     red = [outcome for outcome in outcomes if outcome.problems or outcome.over]
     lines = [("personality", "role", *_TITLES), *((*name, *map(_shown, row)) for name, row in rows.items())]

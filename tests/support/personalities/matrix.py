@@ -23,7 +23,7 @@ from tests.support.personalities.registry import Personality
 from tests.support.personalities.store import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from syncer.telemetry.report import Report
@@ -69,6 +69,11 @@ class Scenario(StrEnum):
     NO_OP = "no-op"
     CHANGED = "changed tag"
     INTERRUPTED = "interrupted"
+
+
+#: What one cell goes through, a run after the other.
+COURSES = ((Scenario.FIRST, Scenario.NO_OP, Scenario.CHANGED), (Scenario.INTERRUPTED,))
+_REFUSED = (Scenario.FIRST,)
 
 
 class _Partner(Personality):
@@ -229,14 +234,13 @@ def _changed(registry: Personality, role: Role) -> Counter[str]:
     return Counter({"post": 2, "session-put": puts, "manifest-put": 1})
 
 
-def cells() -> list[tuple[type[Personality], Role, Scenario]]:
+def cells() -> list[tuple[type[Personality], Role, tuple[Scenario, ...]]]:
     """Return every cell; a registry that takes nothing has one as a target, which shows how it is refused."""
     return [
-        (personality, role, scenario)
+        (personality, role, course)
         for personality in PERSONALITIES
         for role in Role
-        for scenario in Scenario
-        if scenario is Scenario.FIRST or role is Role.SOURCE or not personality.is_pull_only
+        for course in ((_REFUSED,) if role is Role.TARGET and personality.is_pull_only else COURSES)
     ]
 
 
@@ -285,23 +289,23 @@ class Cell:
         text = self.spec(targets, create=create)
         return await synced(self.internet, text, self.base, *observers, stop=stop)
 
-    async def play(self, scenario: Scenario) -> Outcome:
-        """Play a scenario from the start, and return what came of its last run."""
-        outcome = Outcome(personality=self.registry.title, role=self.role, scenario=scenario)
+    async def play(self, course: Sequence[Scenario]) -> list[Outcome]:
+        """Play the scenarios of one course from the start, one after the other, and return what came of each."""
         async with self.internet.running():
-            if self.role is Role.TARGET and self.registry.is_pull_only:
-                await self._refused(outcome)
-                return outcome
-            since, tokens = 0, 0
-            if scenario is Scenario.INTERRUPTED:
-                await self._interrupt(outcome)
-            elif scenario is not Scenario.FIRST:
-                self._expect_done(await self.sync(), outcome)
-            if scenario is Scenario.CHANGED:
-                self.source.repository(self.names[0]).keep(self.corpus.changed, "single")
-                self.corpus.app["single"] = self.corpus.changed
-            since, tokens = len(self.internet.seen), self._token_count()
-            self._expect_done(await self.sync(), outcome)
+            return [await self._play(scenario) for scenario in course]
+
+    async def _play(self, scenario: Scenario) -> Outcome:
+        outcome = Outcome(personality=self.registry.title, role=self.role, scenario=scenario)
+        if self.role is Role.TARGET and self.registry.is_pull_only:
+            await self._refused(outcome)
+            return outcome
+        if scenario is Scenario.INTERRUPTED:
+            await self._interrupt(outcome)
+        elif scenario is Scenario.CHANGED:
+            self.source.repository(self.names[0]).keep(self.corpus.changed, "single")
+            self.corpus.app["single"] = self.corpus.changed
+        since, tokens = len(self.internet.seen), self._token_count()
+        self._expect_done(await self.sync(), outcome)
         self._compare(outcome)
         self._count(outcome, since, tokens)
         return outcome

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from syncer.errors import InvalidDigest
 from syncer.oci.digest import Digest, is_digest
 
+pytestmark = pytest.mark.untraced
+
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 

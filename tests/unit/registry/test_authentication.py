@@ -330,6 +330,7 @@ _NAMES = st.sampled_from(["a", "a/b", "c"])
 _SETS = st.lists(st.tuples(_NAMES, st.sampled_from(["pull", "pull,push", "*"])), min_size=1, max_size=3)
 
 
+@pytest.mark.untraced
 @given(st.lists(st.tuples(_SETS, st.sampled_from(["", "insufficient_scope", "invalid_token"]), st.booleans())))
 def test_memory_never_asks_in_circles(steps: list[tuple[list[tuple[str, str]], str, bool]]) -> None:
     """Whatever is refused for whatever reason: a token that was kept answers what it was fetched for."""

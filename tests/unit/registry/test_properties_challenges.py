@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from syncer.registry.auth.challenge import Challenge, parse_challenges
 from tests.support.searching import searched
+
+pytestmark = pytest.mark.untraced
 
 # ---------------------------------------------------------------------------------- a second parser, from the ABNF
 #

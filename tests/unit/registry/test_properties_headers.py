@@ -8,6 +8,7 @@ import json
 import re
 from email.utils import format_datetime
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
@@ -22,6 +23,8 @@ from syncer.registry.tags import listed_digests
 from syncer.registry.traffic.retry import retry_after
 from syncer.registry.upload.progress import chunk_minimum, confirms, offset_in_status
 from tests.support.searching import searched
+
+pytestmark = pytest.mark.untraced
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

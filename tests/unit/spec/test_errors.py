@@ -50,6 +50,7 @@ YAML = [
     (GOOD + "---\nversion: 1\n", "s.yaml:8:1: not valid YAML: a second YAML document begins here", "each file"),
     (GOOD + "\tname: x\n", "s.yaml:8:1: not valid YAML: a tab", "spaces"),
     ("a: b\n  c: d\n", "s.yaml:2:4: not valid YAML: mapping values", "indentation"),
+    ("%YAML 1.9\n---\n" + GOOD, "s.yaml: a %YAML directive names a version that is not known", "Remove"),
     ("version: \x01\n", "s.yaml:1:10: a character that YAML does not allow", "Remove"),
     (entry('name: "x\\ud800"'), "s.yaml:8:11: sync[0].name: half of a surrogate pair", "Remove"),
     (registry("{host: *nowhere}"), "s.yaml:3:15: not valid YAML: an alias to an anchor that is not", "Quote"),
@@ -289,6 +290,7 @@ def test_unused_anchors_need_no_variables() -> None:
     assert parse_spec(text, file="s.yaml", base=Path("/base"), environ={}).entries
 
 
+@pytest.mark.untraced
 def test_alias_bombs_are_refused() -> None:
     """Aliases to aliases are expanded up to a bound, and no further."""
     levels = ["x-0: &x0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
@@ -318,6 +320,7 @@ def test_an_entry_that_can_select_nothing(exclude: str) -> None:
     assert hint
 
 
+@pytest.mark.untraced
 def test_merge_bombs_are_refused() -> None:
     """The same for merge keys."""
     levels = ["x-0: &x0 {a: 1}"]
