@@ -118,8 +118,8 @@ def _compose(text: str, file: str) -> Node | None:
         ) from None
     except MarkedYAMLError as error:
         raise _syntax_error(error, text, file) from None
-    except KeyError:
-        # ruamel looks up what it does with the version that a directive names.
+    except (AssertionError, KeyError):
+        # ruamel asserts that it knows the version that a directive names, or looks up what it does with it.
         raise SpecError(
             "a %YAML directive names a version that is not known", file=file, hint="Remove the directive."
         ) from None

@@ -51,6 +51,7 @@ YAML = [
     (GOOD + "\tname: x\n", "s.yaml:8:1: not valid YAML: a tab", "spaces"),
     ("a: b\n  c: d\n", "s.yaml:2:4: not valid YAML: mapping values", "indentation"),
     ("%YAML 1.9\n---\n" + GOOD, "s.yaml: a %YAML directive names a version that is not known", "Remove"),
+    ("[a]\n%YAML 9.9", "s.yaml: a %YAML directive names a version that is not known", "Remove"),
     ("version: \x01\n", "s.yaml:1:10: a character that YAML does not allow", "Remove"),
     (entry('name: "x\\ud800"'), "s.yaml:8:11: sync[0].name: half of a surrogate pair", "Remove"),
     (registry("{host: *nowhere}"), "s.yaml:3:15: not valid YAML: an alias to an anchor that is not", "Quote"),
