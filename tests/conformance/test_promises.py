@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from syncer.content import BlobSession, Target
 
+pytestmark = pytest.mark.untraced
+
 SAMPLES = {
     "image": images.image(),
     "image without mediaType": images.image(state_media_type=False, seed="bare"),

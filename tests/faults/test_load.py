@@ -33,8 +33,8 @@ def test_a_budget_is_what_a_sync_without_faults_costs() -> None:
 
 @pytest.mark.timeout(300)
 def test_hundreds_of_tags() -> None:
-    """300 tags through faults at every fiftieth request."""
-    outcome = virtually(Load(300).run(0.02, 1))
+    """200 tags through faults at every thirtieth request."""
+    outcome = virtually(Load(200).run(1 / 30, 1))
     assert outcome.is_as_promised, "\n".join([str(outcome), *outcome.violations])
     assert outcome.faults.total() > 50
 

@@ -65,8 +65,8 @@ void *mmap(void *at, size_t length, int protection, int flags, int file, off_t o
 
 
 @pytest.fixture(scope="session")
-def without_shared_memory(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Give an environment in which SQLite's shared memory cannot be mapped; skip where no C compiler is."""
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile a library under which SQLite's shared memory cannot be mapped; skip where no C compiler is."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")
@@ -74,7 +74,13 @@ def without_shared_memory(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     source, library = folder / "shim.c", folder / "shim.so"
     source.write_text(NO_SHARED_MEMORY)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LD_PRELOAD": str(library)}
+    return library
+
+
+@pytest.fixture
+def without_shared_memory(shim: Path) -> dict[str, str]:
+    """Give an environment in which SQLite's shared memory cannot be mapped."""
+    return {**os.environ, "LD_PRELOAD": str(shim)}
 
 
 def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

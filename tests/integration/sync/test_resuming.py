@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.untraced
 
-TAGS = 60
+TAGS = 30
 ENTRY = "name: load, from: source/load/app, to: target/mirror/app"
 
 
@@ -81,7 +81,7 @@ async def test_the_second_run_costs_one_head_per_tag_and_side(
 ) -> None:
     """Two real registries: all digests equal, read by skopeo; then no blob, no manifest, a HEAD per tag and side."""
     source, target = witnesses
-    samples = shared_images(TAGS)
+    samples = await to_thread.run_sync(shared_images, TAGS)
     await fill(source.host, "load/app", samples)
     filled = len(source.requests())
     spec = spec_between(source.host, target.host, ENTRY)
@@ -106,18 +106,18 @@ async def test_the_second_run_costs_one_head_per_tag_and_side(
         command = [skopeo, "inspect", "--tls-verify=false", "--raw", f"docker://{target.host}/mirror/app:{tag}"]
         return subprocess.run(command, capture_output=True, check=True).stdout
 
-    for tag in ("v0", "v31", f"v{TAGS - 1}"):
+    for tag in ("v0", "v13", f"v{TAGS - 1}"):
         assert await to_thread.run_sync(reread, tag) == samples[tag].manifest.raw
 
 
 @pytest.mark.witness
-@pytest.mark.parametrize("answered", [40, 150])
+@pytest.mark.parametrize("answered", [40, 100])
 async def test_a_killed_run_resumes_without_sending_blobs_again(
     tmp_path: Path, witnesses: tuple[Witness, Witness], answered: int
 ) -> None:
     """Kill -9 in the middle; the next run completes, and no blob that was finished is sent again."""
     source, target = witnesses
-    await fill(source.host, "load/app", shared_images(TAGS))
+    await fill(source.host, "load/app", await to_thread.run_sync(shared_images, TAGS))
     spec = tmp_path / "spec.yaml"
     await anyio.Path(spec).write_text(spec_between(source.host, target.host, ENTRY))
 
@@ -149,7 +149,7 @@ async def test_a_killed_run_resumes_without_sending_blobs_again(
 async def test_a_signal_stops_cleanly_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
     """One signal, without a drain: exit 75, a report, a word on resuming, no upload left open; the next run goes on."""
     async with embedded(tmp_path / "a") as a, embedded(tmp_path / "b") as b:
-        await fill(a.host, "load/app", shared_images(TAGS))
+        await fill(a.host, "load/app", await to_thread.run_sync(shared_images, TAGS))
         spec = tmp_path / "spec.yaml"
         await anyio.Path(spec).write_text(spec_between(a.host, b.host, ENTRY))
         process = await to_thread.run_sync(lambda: start(spec, "--drain", "0"))
