@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.integration.cli.conftest import Serve
 
+pytestmark = pytest.mark.untraced
+
 CONTENT = {f"app:v{at}": image(seed=at) for at in range(2)}
 #: The command line, in a process in which so many threads can be started. A real limit counts all that a user
 #: runs, and does not hold for root.

@@ -104,6 +104,7 @@ IDLE = {
 }
 
 
+@pytest.mark.untraced
 def test_a_copy_imports_nothing_of_a_run(serve: Serve) -> None:
     """One image between two registries needs no spec, no plan, no state and no report."""
     with serve("source", {"x:v1": image(seed="lean")}) as source, serve("target") as target:
@@ -125,6 +126,7 @@ def test_a_copy_imports_nothing_of_a_run(serve: Serve) -> None:
     assert imported.index("aiohttp") < imported.index("syncer.app.copying")
 
 
+@pytest.mark.untraced
 def test_a_run_that_finds_everything_in_sync_imports_nothing_that_moves_content(serve: Serve, tmp_path: Path) -> None:
     """Uploads, downloads and what failures mean are imported when there is one."""
     spec = tmp_path / "spec.yaml"
@@ -190,6 +192,7 @@ def test_an_address_that_is_taken_is_told(serve: Serve, tmp_path: Path) -> None:
     assert f"cannot listen on {registry.host}" in ran.stderr
 
 
+@pytest.mark.untraced
 def test_a_run_that_is_stopped_says_so_and_the_next_one_goes_on(serve: Serve, tmp_path: Path) -> None:
     """SIGTERM in the middle exits with 75 and a report; meanwhile a second run is refused, and a status is not."""
     spec = tmp_path / "spec.yaml"
@@ -266,6 +269,7 @@ def test_a_terminal_is_asked_for_the_password_without_an_echo(serve: Serve, tmp_
     assert "CANARY" not in echoed + out + err
 
 
+@pytest.mark.untraced
 def test_the_demo_keeps_serving_until_it_is_stopped() -> None:
     """With --keep the commands that it suggests work, and Ctrl-C ends it with 0."""
     with started("demo", "--keep") as process:

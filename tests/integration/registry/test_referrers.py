@@ -297,6 +297,7 @@ async def test_a_page_that_is_lost_is_not_the_end(status: int) -> None:
             await it.client.repository("a").referrers(SAMPLE.digest)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(("at_once", "expected"), [(200, SizeExceedsLimit), (0, ProtocolViolation)])
 async def test_endless_pages(at_once: int, expected: type[Exception]) -> None:
     """A list without an end is given up at 20,000 entries, and one of empty pages at 1,000 pages."""

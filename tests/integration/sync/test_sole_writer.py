@@ -41,7 +41,7 @@ async def cost(
 
 @pytest.mark.untraced
 @pytest.mark.parametrize(
-    ("count", "tells"), [(500, False), (50, True)], ids=["plain lists", "the source's list tells digests"]
+    ("count", "tells"), [(250, False), (50, True)], ids=["plain lists", "the source's list tells digests"]
 )
 async def test_many_tags_in_sync_cost_the_target_its_list(tmp_path: Path, count: int, *, tells: bool) -> None:
     """A list and a HEAD per tag at the source, or only the list where it tells digests; only a list at the target."""

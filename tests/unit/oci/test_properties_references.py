@@ -14,6 +14,8 @@ from syncer.oci.digest import Digest, is_digest
 from syncer.oci.reference import Reference, check_repository, check_tag, is_tag
 from tests.support.searching import searched
 
+pytestmark = pytest.mark.untraced
+
 #: distribution-spec, "Pulling manifests", as it is written there.
 _NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
 from anyio.from_thread import start_blocking_portal
 
 
@@ -15,6 +16,7 @@ def compute() -> None:
         pass
 
 
+@pytest.mark.untraced
 async def test_a_callback_that_computes_for_long(slow_callbacks: list[str]) -> None:
     """It is told of, and what came before it is not."""
     asyncio.get_running_loop().call_soon(compute)
@@ -25,6 +27,7 @@ async def test_a_callback_that_computes_for_long(slow_callbacks: list[str]) -> N
     slow_callbacks.clear()
 
 
+@pytest.mark.untraced
 def test_threads_are_told_apart(slow_callbacks: list[str]) -> None:
     """What one thread spends is not laid to a loop in another."""
     with start_blocking_portal() as portal:
