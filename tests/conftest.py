@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Of folders. pytest finds the next number by listing all that there are, which takes milliseconds for thousands.
+#: Numbers for folders. pytest finds the next one by listing all that there are: milliseconds, for thousands of them.
 _numbers = itertools.count()
 
 #: CPU seconds that one callback may take before the loop counts as blocked, on a machine that takes so many for
@@ -53,7 +53,7 @@ def _untraced() -> Iterator[None]:
             one.start()
 
 
-#: What pytest makes of each test's asserts, twelve seconds' worth of modules.
+# To rewrite the asserts of all tests takes twice as long where it is measured.
 rewrite._rewrite_test = _untraced()(rewrite._rewrite_test)
 
 
@@ -79,7 +79,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an empty folder of the test's own, like pytest's fixture of that name."""
     name = re.sub(r"\W", "_", request.node.name)[:30]
-    return tmp_path_factory.mktemp(f"{name}{next(_numbers)}", numbered=False)
+    return tmp_path_factory.mktemp(f"{name}-{next(_numbers)}", numbered=False)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ class _Clock(threading.local):
     def __init__(self) -> None:
         self._collecting = 0.0
         self._began = 0.0
-        #: The time, and the CPU time, when this thread last asked for it: that is a system call, and dear.
+        #: The time, and the CPU time, when this thread last asked for it: which is a slow system call.
         self.seen = (time.perf_counter(), self.now())
 
     def __call__(self, phase: str, _info: dict[str, int]) -> None:
@@ -170,9 +170,9 @@ def loop_guard(request: pytest.FixtureRequest, slow_callbacks: list[str]) -> Ite
     """Fail a test whose code blocks the event loop.
 
     Two guards: a blocking call (sleep, file or socket I/O) on the loop raises where it is made, and a
-    callback that computes for over 100 ms fails the test. CPU time is what is measured, and by how fast the
-    machine is just then, so that a busy one cannot fail a test; garbage collections are left out: they take
-    long in a process that holds thousands of tests.
+    callback that computes for over 100 ms (or 110, after an idle loop) fails the test. CPU time is what is
+    measured, and by how fast the machine is just then, so that a busy one cannot fail a test; garbage
+    collections are left out: they take long in a process that holds thousands of tests.
     """
     slow_callbacks.clear()
     yield

@@ -120,6 +120,8 @@ def _compose(text: str, file: str) -> Node | None:
         raise _syntax_error(error, text, file) from None
     except (AssertionError, KeyError):
         # ruamel asserts that it knows the version that a directive names, or looks up what it does with it.
+        if "%YAML" not in text:
+            raise
         raise SpecError(
             "a %YAML directive names a version that is not known", file=file, hint="Remove the directive."
         ) from None

@@ -170,7 +170,8 @@ class Load:
             async with self.internet.running():
                 entries = [f"name: {name}, from: source/{name}, to: target/{name}" for name in REPOSITORIES]
                 spec = spec_of({"source": self.source, "target": self.target}, *entries)
-                strike(injector, seed, rate, quiet=2000)
+                # Between two times that all tokens are taken back.
+                strike(injector, seed, rate, quiet=min(2000, self.budget // 3))
                 report = await synced(self.internet, spec, Path(folder), witness, seed=seed)
                 requests = len(self.internet.seen)
                 outcome = self._judged(report, witness, injector, requests)

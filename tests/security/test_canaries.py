@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from syncer.telemetry.report import Report
 
-pytestmark = pytest.mark.untraced
-
 _SPEC = """
 version: 1
 state: ./state.db

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.personalities.matrix import Cell, Role, Scenario, cells
+from tests.support.personalities.matrix import Pair, Role, Scenario, courses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.untraced
 
 
-def _name(cell: tuple[type[Personality], Role, tuple[Scenario, ...]]) -> str:
-    personality, role, course = cell
-    return f"{personality.title}-{role}-{course[0]}".replace(" ", "-")
+def _name(played: tuple[type[Personality], Role, tuple[Scenario, ...]]) -> str:
+    personality, role, course = played
+    return f"{personality.title}-{role}-{','.join(course)}".replace(" ", "-")
 
 
-@pytest.mark.parametrize(("personality", "role", "course"), cells(), ids=map(_name, cells()))
-async def test_a_sync(personality: type[Personality], role: Role, course: tuple[Scenario, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("personality", "role", "course"), courses(), ids=map(_name, courses()))
+async def test_syncs(personality: type[Personality], role: Role, course: tuple[Scenario, ...], tmp_path: Path) -> None:
     """All arrives bit by bit, within the budget of requests, and no rule of the protocol or of secrecy is broken."""
-    for outcome in await Cell(personality, role, tmp_path).play(course):
-        assert not outcome.problems, outcome.scenario
-        assert not outcome.over, outcome.scenario
+    outcomes = await Pair(personality, role, tmp_path).play(course)
+    assert [outcome.scenario for outcome in outcomes] == list(course)
+    assert not [(outcome.scenario, outcome.problems, outcome.over) for outcome in outcomes if outcome.is_red]

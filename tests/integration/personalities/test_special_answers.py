@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from syncer.events import RunStatus, TagOutcome
 from tests.support import images
 from tests.support.personalities.clouds import Cloudflare, Ecr
-from tests.support.personalities.matrix import TARGETS, Cell, Role
+from tests.support.personalities.matrix import TARGETS, Pair, Role
 from tests.support.personalities.products import Harbor, Quay
 from tests.support.personalities.public import Chainguard, DockerHub, Kubernetes
 from tests.support.personalities.sites import Login
@@ -17,14 +15,12 @@ from tests.support.personalities.sites import Login
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.untraced
-
 ONLY = "only"
 
 
 async def test_an_immutable_tag_that_is_right_is_in_sync(tmp_path: Path) -> None:
     """ECR refuses a PUT of an immutable tag even with its own digest; there is none, and nothing fails."""
-    cell = Cell(Ecr, Role.TARGET, tmp_path)
+    cell = Pair(Ecr, Role.TARGET, tmp_path)
     cell.target.repository("mirror/fixed").keep(cell.corpus.other[ONLY], ONLY)
     async with cell.internet.running():
         report = await cell.sync(targets=("mirror/app", "mirror/fixed"))
@@ -34,7 +30,7 @@ async def test_an_immutable_tag_that_is_right_is_in_sync(tmp_path: Path) -> None
 
 async def test_an_immutable_tag_that_moved_at_the_source_is_told(tmp_path: Path) -> None:
     """The tag fails by its own name, stays what it was, and is tried once."""
-    cell = Cell(Ecr, Role.TARGET, tmp_path)
+    cell = Pair(Ecr, Role.TARGET, tmp_path)
     held = images.image(seed="held")
     cell.target.repository("mirror/fixed").keep(held, ONLY)
     async with cell.internet.running():
@@ -47,7 +43,7 @@ async def test_an_immutable_tag_that_moved_at_the_source_is_told(tmp_path: Path)
 
 async def test_a_repository_that_must_be_made_first(tmp_path: Path) -> None:
     """Where ECR has no repository, the failure says what to do, and the rest of the run is complete."""
-    cell = Cell(Ecr, Role.TARGET, tmp_path)
+    cell = Pair(Ecr, Role.TARGET, tmp_path)
     async with cell.internet.running():
         report = await cell.sync(targets=("mirror/app", "nobody/made-it"))
     assert [failure.tag for failure in report.failures] == [ONLY]
@@ -58,7 +54,7 @@ async def test_a_repository_that_must_be_made_first(tmp_path: Path) -> None:
 
 async def test_harbor_gets_its_projects_made(tmp_path: Path) -> None:
     """With ``create: harbor`` two repositories of a project that is missing arrive, and it is made once."""
-    cell = Cell(Harbor, Role.TARGET, tmp_path)
+    cell = Pair(Harbor, Role.TARGET, tmp_path)
     async with cell.internet.running():
         report = await cell.sync(targets=("fresh/app", "fresh/other"), create="harbor")
     assert not report.failures
@@ -71,7 +67,7 @@ async def test_harbor_gets_its_projects_made(tmp_path: Path) -> None:
 
 async def test_harbors_immutable_tags_are_told(tmp_path: Path) -> None:
     """412 is an immutable tag, not a failure to be tried again."""
-    cell = Cell(Harbor, Role.TARGET, tmp_path)
+    cell = Pair(Harbor, Role.TARGET, tmp_path)
     assert isinstance(cell.registry, Harbor)
     cell.registry.immutable.add(ONLY)
     cell.target.repository(TARGETS[1]).keep(images.image(seed="held"), ONLY)
@@ -82,7 +78,7 @@ async def test_harbors_immutable_tags_are_told(tmp_path: Path) -> None:
 
 async def test_a_run_with_nothing_to_do_costs_no_pull(tmp_path: Path) -> None:
     """The Docker Hub counts GETs of manifests: a second run makes none, and the first one for each manifest."""
-    cell = Cell(DockerHub, Role.SOURCE, tmp_path)
+    cell = Pair(DockerHub, Role.SOURCE, tmp_path)
     assert isinstance(cell.registry, DockerHub)
     async with cell.internet.running():
         await cell.sync()
@@ -95,7 +91,7 @@ async def test_a_run_with_nothing_to_do_costs_no_pull(tmp_path: Path) -> None:
 
 async def test_a_quota_that_is_used_up_defers_the_rest(tmp_path: Path) -> None:
     """With five pulls left, no more than those are made; the rest is deferred, and comes when there are more."""
-    cell = Cell(DockerHub, Role.SOURCE, tmp_path)
+    cell = Pair(DockerHub, Role.SOURCE, tmp_path)
     assert isinstance(cell.registry, DockerHub)
     cell.registry.quota = 5
     async with cell.internet.running():
@@ -119,7 +115,7 @@ async def test_credentials_of_the_front_stay_with_the_front(tmp_path: Path) -> N
     class Guarded(Kubernetes):
         login = Login(user="jane", password="canary-front-password")
 
-    cell = Cell(Guarded, Role.SOURCE, tmp_path)
+    cell = Pair(Guarded, Role.SOURCE, tmp_path)
     async with cell.internet.running():
         report = await cell.sync()
     assert not report.failures
@@ -128,7 +124,7 @@ async def test_credentials_of_the_front_stay_with_the_front(tmp_path: Path) -> N
 
 async def test_a_registry_that_takes_nothing_is_soon_left_alone(tmp_path: Path) -> None:
     """A push that is denied for a repository is not tried for each of its blobs; each tag says why it failed."""
-    cell = Cell(Chainguard, Role.TARGET, tmp_path)
+    cell = Pair(Chainguard, Role.TARGET, tmp_path)
     async with cell.internet.running():
         report = await cell.sync()
     assert {failure.error for failure in report.failures} == {"Denied"}
@@ -138,7 +134,7 @@ async def test_a_registry_that_takes_nothing_is_soon_left_alone(tmp_path: Path) 
 
 async def test_no_body_is_over_a_limit_that_was_met(tmp_path: Path) -> None:
     """Behind Cloudflare one PUT is refused with a page of HTML; what follows keeps within what was learned."""
-    cell = Cell(Cloudflare, Role.TARGET, tmp_path)
+    cell = Pair(Cloudflare, Role.TARGET, tmp_path)
     async with cell.internet.running():
         report = await cell.sync()
     assert not report.failures
@@ -148,7 +144,7 @@ async def test_no_body_is_over_a_limit_that_was_met(tmp_path: Path) -> None:
 
 async def test_short_pages_of_tags_are_all_read(tmp_path: Path) -> None:
     """Quay gives tags in short pages with a token of its own in the Link; each page is asked for once."""
-    cell = Cell(Quay, Role.SOURCE, tmp_path)
+    cell = Pair(Quay, Role.SOURCE, tmp_path)
     async with cell.internet.running():
         assert not (await cell.sync()).failures
     pages = [seen.target for seen in cell.internet.seen if seen.site == cell.registry.host and seen.kind == "tags"]

@@ -111,7 +111,7 @@ async def test_the_second_run_costs_one_head_per_tag_and_side(
 
 
 @pytest.mark.witness
-@pytest.mark.parametrize("answered", [40, 100])
+@pytest.mark.parametrize("answered", [40, 80])
 async def test_a_killed_run_resumes_without_sending_blobs_again(
     tmp_path: Path, witnesses: tuple[Witness, Witness], answered: int
 ) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.personalities.matrix import Cell, Outcome, Role, cells
+from tests.support.personalities.matrix import Outcome, Pair, Role, courses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,12 +25,11 @@ _LEGEND = "Requests to the personality / budget, challenges and hops among them.
 
 async def _play(personality: type[Personality], role: Role, course: Sequence[Scenario]) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as folder:
-        return await Cell(personality, role, Path(folder)).play(course)
+        return await Pair(personality, role, Path(folder)).play(course)
 
 
 def _shown(outcome: Outcome) -> str:
-    is_good = not outcome.problems and not outcome.over
-    return f"{outcome.spent}/{outcome.allowed}{'' if is_good else ' RED'}"
+    return f"{outcome.spent}/{outcome.allowed}{' RED' if outcome.is_red else ''}"
 
 
 def _line(texts: Sequence[str]) -> str:
@@ -49,13 +48,13 @@ def main() -> int:
     logging.getLogger("aiohttp.server").disabled = True
     wanted = " ".join(sys.argv[1:]).lower()
     rows: dict[tuple[str, str], list[Outcome]] = {}
-    for personality, role, course in cells():
+    for personality, role, course in courses():
         if wanted in ("", personality.title.lower()):
             is_refused = role is Role.TARGET and personality.is_pull_only
             row = rows.setdefault((personality.title, "target (refused)" if is_refused else str(role)), [])
             row += asyncio.run(_play(personality, role, course))
     outcomes = [outcome for row in rows.values() for outcome in row]
-    red = [outcome for outcome in outcomes if outcome.problems or outcome.over]
+    red = [outcome for outcome in outcomes if outcome.is_red]
     lines = [("personality", "role", *_TITLES), *((*name, *map(_shown, row)) for name, row in rows.items())]
     summary = f"{len(outcomes)} cells, {len(red)} of them not as they should be."
     sys.stdout.write("\n".join([*map(_line, lines), "", _LEGEND, summary, *_told(red), ""]))

@@ -71,7 +71,7 @@ class Scenario(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-#: What one cell goes through, a run after the other.
+#: What is played on one pair of registries, one run after the other; each scenario is a cell of the matrix.
 COURSES = ((Scenario.FIRST, Scenario.NO_OP, Scenario.CHANGED), (Scenario.INTERRUPTED,))
 _REFUSED = (Scenario.FIRST,)
 
@@ -137,6 +137,11 @@ class Outcome:
         return {
             kind: f"{count} > {self.budget[kind]}" for kind, count in self.counts.items() if count > self.budget[kind]
         }
+
+    @property
+    def is_red(self) -> bool:
+        """Whether something is not as it should be."""
+        return bool(self.problems or self.over)
 
     @property
     def spent(self) -> int:
@@ -234,8 +239,8 @@ def _changed(registry: Personality, role: Role) -> Counter[str]:
     return Counter({"post": 2, "session-put": puts, "manifest-put": 1})
 
 
-def cells() -> list[tuple[type[Personality], Role, tuple[Scenario, ...]]]:
-    """Return every cell; a registry that takes nothing has one as a target, which shows how it is refused."""
+def courses() -> list[tuple[type[Personality], Role, tuple[Scenario, ...]]]:
+    """Return what is to be played of the whole matrix; a registry that takes nothing shows how it refuses."""
     return [
         (personality, role, course)
         for personality in PERSONALITIES
@@ -244,7 +249,7 @@ def cells() -> list[tuple[type[Personality], Role, tuple[Scenario, ...]]]:
     ]
 
 
-class Cell:
+class Pair:
     """One personality in one role, with a partner by the book and an internet around them."""
 
     def __init__(self, personality: type[Personality], role: Role, base: Path) -> None:

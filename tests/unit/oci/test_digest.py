@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from syncer.errors import InvalidDigest
 from syncer.oci.digest import Digest, is_digest
 
-pytestmark = pytest.mark.untraced
-
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
+@pytest.mark.untraced
 @given(st.binary(max_size=200), st.sampled_from(["sha256", "sha512"]))
 def test_of_and_matches_agree_with_hashlib(data: bytes, algorithm: str) -> None:
     """The digest of some bytes matches these bytes and no others."""
@@ -53,6 +52,7 @@ def test_what_breaks_the_grammar_is_refused(text: str) -> None:
     assert "64 hex digits" in caught.value.hint
 
 
+@pytest.mark.untraced
 @given(st.text(max_size=80))
 def test_any_text_is_a_digest_or_an_error(text: str) -> None:
     """No text makes the parser fail in another way, and what passes is unchanged."""

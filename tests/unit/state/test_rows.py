@@ -1,4 +1,4 @@
-"""Rows that no Syncer writes are damage that is told, whatever stands in them."""
+"""Rows that no Syncer writes are damage that is told."""
 
 from __future__ import annotations
 
